@@ -1,0 +1,50 @@
+# Everything a developer types. `make help` lists it.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+UV := .tools/bin/uv
+UV_VERSION := 0.13.9
+STAMP := $(VENV)/.installed
+export UV_NO_PROGRESS := 1
+export UV_PYTHON_DOWNLOADS := never
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help setup run test check bench lock clean
+
+help:           ## show this list
+	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
+
+$(UV):
+	$(PYTHON) -m pip install --quiet --no-cache-dir --root-user-action=ignore --target .tools uv==$(UV_VERSION)
+
+$(STAMP): constraints.txt pyproject.toml | $(UV)
+	$(UV) venv --quiet --allow-existing --python $(PYTHON) $(VENV)
+	$(UV) pip sync --quiet --python $(BIN)/python --require-hashes constraints.txt
+	$(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	@touch $@
+
+setup: $(STAMP) ## install the pinned versions into .venv
+
+run: $(STAMP)   ## check, plan, apply and run the shipped schedules.yaml once, now
+	@$(BIN)/python -m runner.demo
+
+test: $(STAMP)  ## all tests
+	$(BIN)/python -m pytest
+
+check: $(STAMP) ## format, lint, types and layers
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+
+bench: $(STAMP) ## measurements, side by side; about five minutes
+	$(BIN)/python -m benchmarks
+
+lock: $(UV)     ## resolve again and write constraints.txt (the lock file itself stays here, it names hosts)
+	$(UV) lock --quiet --upgrade
+	$(UV) export --quiet --format requirements-txt --all-extras --all-groups --no-emit-project --no-header -o constraints.txt
+
+clean:          ## remove what the build and the runs made
+	rm -rf $(VENV) .tools .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache dist build runner.db* .runner
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

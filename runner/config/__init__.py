@@ -1,0 +1,1 @@
+"""schedules.yaml in, definitions or problems out."""

@@ -1,0 +1,1 @@
+"""Rules that hold without a database, a clock or a file."""

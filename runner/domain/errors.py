@@ -1,0 +1,78 @@
+"""The errors that reach a caller: one class for each thing that a caller can do about it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from runner.domain.problem import Problem
+
+
+class RunnerError(Exception):
+    """Base of all. The message names the thing and the place; `hint` names the remedy."""
+
+    def __init__(self, message: str, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class UsageError(RunnerError):
+    """The call itself is wrong: an option, a value, a combination."""
+
+
+class ConfigInvalid(RunnerError):
+    """The file cannot be used. `problems` holds all of them, in file order."""
+
+    def __init__(self, source: str, problems: Sequence[Problem]) -> None:
+        errors = sum(1 for problem in problems if problem.is_error)
+        super().__init__(f"{source}: {errors} problem{'s' * (errors != 1)} found", f"runner validate {source}")
+        self.source = source
+        self.problems = list(problems)
+
+
+class RemovalsRefused(RunnerError):
+    """An edit would retire most of the schedules, and nobody said that this is meant."""
+
+
+class StaleRevision(RunnerError):
+    """Another process applied a revision since this plan was made."""
+
+
+class NotFound(RunnerError):
+    """No such job, job type, schedule or revision, or nothing matched a selection."""
+
+
+class UnknownJobType(NotFound):
+    """The revision in force has no job type of that name."""
+
+
+class PayloadInvalid(RunnerError):
+    """The payload does not fit its job type. `problems` name each place in it."""
+
+    def __init__(self, message: str, problems: Sequence[Problem] = (), hint: str | None = None) -> None:
+        super().__init__(message, hint)
+        self.problems = list(problems)
+
+
+class Conflict(RunnerError):
+    """Too late, or already there: the state of the thing forbids the call."""
+
+
+class NotAllowed(RunnerError):
+    """The caller or the file does not permit this."""
+
+
+class HandlerNotFound(RunnerError):
+    """A dotted path does not lead to a function that takes (ctx, payload)."""
+
+
+class NotThereYet(RunnerError):
+    """Accepted by the format, executed by a later release."""
+
+
+class DatabaseUnavailable(RunnerError):
+    """The database cannot be reached, read or written."""
+
+
+class LostClaim(RunnerError):
+    """The run is no longer ours: another worker has it, or it has ended. Nothing was written."""
