@@ -1,0 +1,92 @@
+"""The state machine: what happens to a job when a run ends."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+from random import Random
+
+from runner.domain.job import JobState, Run
+from runner.domain.outcome import Cancelled, Completed, Failed, Outcome, Released, Snoozed, Stalled
+
+
+@dataclass(frozen=True, slots=True)
+class Transition:
+    """What to write for a run that ended. `run_at` is set where the job is to run again.
+
+    `attempt` and `stalls` are the numbers the row shall hold; `ended` is the word for this run in the history.
+    """
+
+    state: JobState
+    attempt: int
+    stalls: int
+    ended: str
+    run_at: datetime | None = None
+    error: str | None = None
+    result: str | None = None
+
+    @property
+    def is_terminal(self) -> bool:
+        return self.state.is_terminal
+
+
+def settle(run: Run, outcome: Outcome, now: datetime, rng: Random) -> Transition:
+    """The one decision about the end of a run. An open cancel request turns every second chance into a cancel."""
+    transition = _decide(run, outcome, now, rng)
+    return cancelled_instead(transition) if run.cancel_requested else transition
+
+
+def _decide(run: Run, outcome: Outcome, now: datetime, rng: Random) -> Transition:
+    same = Transition(JobState.PENDING, run.attempt, run.stalls, ended="failed")
+    given_back = replace(same, attempt=run.attempt - 1)
+    match outcome:
+        case Completed(result):
+            return replace(same, state=JobState.COMPLETED, ended="completed", result=result)
+        case Cancelled(reason):
+            return replace(same, state=JobState.CANCELLED, ended="cancelled", error=reason)
+        case Snoozed(delay):
+            return replace(given_back, ended="snoozed", run_at=now + delay)
+        case Released(reason):
+            return replace(given_back, ended="released", run_at=run.run_at, error=reason)
+        case Stalled(error):
+            return _after_stall(run, replace(same, ended="stalled", error=error, stalls=run.stalls + 1), now, rng)
+        case Failed():
+            return _after_failure(run, outcome, replace(same, error=outcome.error), now, rng)
+
+
+def _after_failure(run: Run, outcome: Failed, failed: Transition, now: datetime, rng: Random) -> Transition:
+    policy = run.policy.retry
+    if outcome.for_good or run.attempt >= run.max_attempts or not policy.allows(outcome.kinds):
+        return replace(failed, state=JobState.FAILED)
+    wait = outcome.retry_after if outcome.retry_after is not None else policy.wait(run.attempt, rng)
+    return replace(failed, run_at=now + wait)
+
+
+def _after_stall(run: Run, stalled: Transition, now: datetime, rng: Random) -> Transition:
+    out = run.attempt >= run.max_attempts or stalled.stalls >= run.policy.max_stalls
+    if run.policy.on_stall == "fail" or out:
+        return replace(stalled, state=JobState.FAILED)
+    return replace(stalled, run_at=now + run.policy.retry.wait(run.attempt, rng))
+
+
+def cancelled_instead(transition: Transition) -> Transition:
+    """The same end, honouring an open cancel request: what has ended stays, the rest is cancelled."""
+    if transition.is_terminal:
+        return transition
+    return replace(transition, state=JobState.CANCELLED, run_at=None, error=transition.error or "cancelled")
+
+
+def display_state(
+    status: str, *, attempt: int, run_at: datetime, now: datetime, waiting: bool = False, cancelling: bool = False,
+    parked: bool = False, limited: bool = False,
+) -> str:  # fmt: skip
+    """What people are shown: `retrying`, `scheduled`, `parked`, `waiting_for_limit`, `cancelling`, else the status."""
+    if status == JobState.RUNNING:
+        return "cancelling" if cancelling else status
+    if status != JobState.PENDING:
+        return status
+    if waiting:
+        return "scheduled"
+    if run_at > now:
+        return "retrying" if attempt > 0 else "scheduled"
+    return "parked" if parked else "waiting_for_limit" if limited else status

@@ -1,0 +1,18 @@
+"""The base of all rows: a registry of our own, so that a program's `SQLModel.metadata` never holds our tables."""
+
+from __future__ import annotations
+
+from sqlalchemy import Index, MetaData, text
+from sqlalchemy.orm import registry
+from sqlmodel import SQLModel
+
+NAMING = {"ck": "ck_%(table_name)s_%(constraint_name)s", "pk": "pk_%(table_name)s"}
+
+
+class Row(SQLModel, registry=registry(metadata=MetaData(naming_convention=NAMING))):
+    """A table of ours. Aware datetimes in and out, stored in UTC."""
+
+
+def partial_index(name: str, *columns: str, where: str, unique: bool = False) -> Index:
+    """An index over the rows that `where` (literal SQL) names, the same on both databases."""
+    return Index(name, *columns, unique=unique, sqlite_where=text(where), postgresql_where=text(where))

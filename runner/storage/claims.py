@@ -1,0 +1,276 @@
+"""From claim to settle: who runs a job, how a run ends, and who makes good what a dead worker left."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+from uuid import uuid4
+
+from sqlalchemy import Connection, Row, Text, bindparam, delete, exists, func, insert, select, update
+
+from runner.domain.job import Job, JobAttempt, JobState, NewJob, Run
+from runner.domain.lifecycle import Transition, cancelled_instead
+from runner.domain.worker import WorkerStatus
+from runner.storage import claim_sql
+from runner.storage.database import Database
+from runner.storage.enqueue import insert_jobs
+from runner.storage.logs import Writes, write
+from runner.storage.serial import policy_from
+
+JOBS = Job.__table__  # type: ignore[attr-defined]
+ATTEMPTS = JobAttempt.__table__  # type: ignore[attr-defined]
+WORKERS = WorkerStatus.__table__  # type: ignore[attr-defined]
+
+
+@dataclass(frozen=True, slots=True)
+class Lane:
+    """A (queue, type) that a worker may run now, with the limit that the file gives to the type."""
+
+    queue: str
+    type: str
+    limit: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimRequest:
+    """Up to `free` jobs for that worker, from these lanes; with `schedules`, only jobs that these fired."""
+
+    worker_id: str
+    lanes: Sequence[Lane]
+    free: int
+    schedules: frozenset[str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """The end of one run as it is to be written. Children are enqueued where the run completed, or not at all."""
+
+    run: Run
+    transition: Transition
+    children: tuple[NewJob, ...] = ()
+    writes: Writes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """What the store made of it: the transitions written, by job id, and the ids whose claim was lost."""
+
+    written: dict[int, Transition] = field(default_factory=dict)
+    lost: frozenset[int] = frozenset()
+    claimed: list[Run] = field(default_factory=list)
+
+
+class ClaimStore:
+    """Claim, settle, release and rescue: every statement carries the fence."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def claim(self, request: ClaimRequest, now: datetime) -> list[Run]:
+        """The most urgent jobs that are due, now running under a fresh token. May be lost by a power cut."""
+        if request.free < 1 or not request.lanes:
+            return []
+        with self._database.write(durable=False) as connection:
+            return _claim(connection, request, now)
+
+    def settle(self, settlements: Sequence[Settlement], now: datetime, claim: ClaimRequest | None = None) -> Settled:
+        """Write the ends of runs, and claim the next jobs in the same transaction: both are on disk, or neither."""
+        with self._database.write() as connection:
+            settled = _settle(connection, settlements, now)
+            if claim is None or claim.free < 1 or not claim.lanes:
+                return settled
+            return Settled(settled.written, settled.lost, _claim(connection, claim, now))
+
+    def rescue(self, worker_ids: Sequence[str], settlements: Sequence[Settlement], now: datetime) -> Settled:
+        """Make good what dead workers left, and forget them: one transaction."""
+        with self._database.write() as connection:
+            settled = _settle(connection, settlements, now)
+            connection.execute(delete(WORKERS).where(WORKERS.c.id.in_(worker_ids)))
+            return settled
+
+    def promote(self, now: datetime) -> int:
+        """Let the waiting jobs start whose earlier ones have ended; returns how many."""
+        with self._database.write(durable=False) as connection:
+            return connection.execute(PROMOTE, {"b_now": now}).rowcount
+
+    def lanes(self) -> list[tuple[str, str]]:
+        """The (queue, type) pairs that have pending jobs, whoever may run them."""
+        with self._database.read() as connection:
+            return [(row.queue, row.type) for row in connection.execute(claim_sql.LANES)]
+
+    def next_due(self, lanes: Iterable[Lane], schedules: frozenset[str] | None = None) -> datetime | None:
+        """When the next pending job of these lanes is due; in the past where one waits already."""
+        statement = claim_sql.NEXT_DUE if schedules is None else claim_sql.NEXT_DUE_OF_SCHEDULES
+        with self._database.read() as connection:
+            due: datetime | None = connection.execute(statement, _lane_values(lanes, schedules)).scalar_one()
+        return due
+
+    def running_of(self, worker_ids: Sequence[str]) -> list[Run]:
+        """The runs that these workers hold, to be rescued or released."""
+        statement = select(*claim_sql.RUN_COLUMNS).where(
+            JOBS.c.status == JobState.RUNNING, JOBS.c.worker_id.in_(worker_ids)
+        )
+        with self._database.read() as connection:
+            return [_as_run(row) for row in connection.execute(statement)]
+
+    def cancel_requests(self, worker_id: str) -> dict[int, tuple[str, str]]:
+        """Job id -> (claim token, reason) of the runs of this worker that somebody wants cancelled."""
+        statement = select(JOBS.c.id, JOBS.c.claim_token, JOBS.c.cancel_reason).where(
+            JOBS.c.status == JobState.RUNNING, JOBS.c.worker_id == worker_id, JOBS.c.cancel_requested_at.is_not(None)
+        )
+        with self._database.read() as connection:
+            return {
+                row.id: (row.claim_token, row.cancel_reason or "cancelled") for row in connection.execute(statement)
+            }
+
+    def held(self, worker_id: str) -> set[str]:
+        """The claim tokens that this worker holds, as the database sees it."""
+        statement = select(JOBS.c.claim_token).where(JOBS.c.status == JobState.RUNNING, JOBS.c.worker_id == worker_id)
+        with self._database.read() as connection:
+            return {row.claim_token for row in connection.execute(statement)}
+
+
+def _claim(connection: Connection, request: ClaimRequest, now: datetime) -> list[Run]:
+    statement = claim_sql.CLAIM if request.schedules is None else claim_sql.CLAIM_OF_SCHEDULES
+    values = {"n": request.free, "now": now, "token": uuid4().hex, "worker": request.worker_id}
+    rows = connection.execute(statement, values | _lane_values(request.lanes, request.schedules)).all()
+    return sorted(map(_as_run, rows), key=lambda run: (run.priority, run.run_at, run.id))
+
+
+def _lane_values(lanes: Iterable[Lane], schedules: frozenset[str] | None) -> dict[str, Any]:
+    values = {"lanes": json.dumps([(lane.queue, lane.type, lane.limit) for lane in lanes])}
+    return values if schedules is None else values | {"schedules": json.dumps(sorted(schedules))}
+
+
+def _as_run(row: Row[Any]) -> Run:
+    values = row._asdict()
+    values["cancel_requested"] = values.pop("cancel_requested_at") is not None
+    values["policy"] = policy_from(values["policy"])
+    return Run(**values)
+
+
+# ---- settle
+
+_FENCE = (JOBS.c.id == bindparam("b_id"), JOBS.c.claim_token == bindparam("b_token"), JOBS.c.status == JobState.RUNNING)
+_FINISH = (
+    update(JOBS)
+    .where(*_FENCE)
+    .values(
+        status=bindparam("b_state"),
+        result=bindparam("b_result", type_=Text),
+        error=bindparam("b_error"),
+        completed_at=bindparam("b_now"),
+        stalls=bindparam("b_stalls"),
+        progress=func.coalesce(bindparam("b_progress", type_=JOBS.c.progress.type), JOBS.c.progress),
+        limit_name=None,
+        unique_key=None,
+    )
+)
+_REQUEUE = (
+    update(JOBS)
+    .where(*_FENCE)
+    .values(
+        status=JobState.PENDING,
+        run_at=bindparam("b_run_at"),
+        attempt=bindparam("b_attempt"),
+        stalls=bindparam("b_stalls"),
+        error=func.coalesce(bindparam("b_error", type_=Text), JOBS.c.error),
+        claim_token=None,
+        worker_id=None,
+        limit_name=None,
+        started_at=None,
+    )
+)
+_SUPERSEDE = insert(ATTEMPTS).from_select(
+    ["job_id", "run_number", "attempt", "claim_token", "worker_id", "started_at", "finished_at", "outcome", "error"],
+    select(
+        JOBS.c.id, JOBS.c.run_number, JOBS.c.attempt, JOBS.c.claim_token, JOBS.c.worker_id, JOBS.c.started_at,
+        bindparam("b_now", type_=JOBS.c.created_at.type), bindparam("b_ended", type_=ATTEMPTS.c.outcome.type),
+        bindparam("b_error", type_=ATTEMPTS.c.error.type),
+    ).where(*_FENCE),
+)  # fmt: skip
+_WANTED_CANCELLED = select(JOBS.c.id).where(
+    JOBS.c.id.in_(bindparam("ids", expanding=True)), JOBS.c.cancel_requested_at.is_not(None)
+)
+_ENDED_BY_US = select(JOBS.c.id, JOBS.c.claim_token).where(
+    JOBS.c.id.in_(bindparam("ids", expanding=True)), JOBS.c.completed_at == bindparam("b_now")
+)
+_EARLIER = JOBS.alias("earlier")
+PROMOTE = (
+    update(JOBS)
+    .where(
+        JOBS.c.waiting_for.is_not(None),
+        ~exists().where(
+            _EARLIER.c.schedule_name == JOBS.c.schedule_name,
+            _EARLIER.c.id < JOBS.c.id,
+            _EARLIER.c.completed_at.is_(None),
+        ),
+    )
+    .values(waiting_for=None, run_at=func.max(JOBS.c.run_at, bindparam("b_now", type_=JOBS.c.run_at.type)))
+)
+
+
+def _settle(connection: Connection, settlements: Sequence[Settlement], now: datetime) -> Settled:
+    for one in settlements:
+        if one.writes is not None:
+            write(connection, one.writes)
+    honoured = _honour_cancels(connection, settlements)
+    ending = [one for one in honoured if one.transition.is_terminal]
+    written = {
+        one.run.id: one.transition
+        for one in honoured
+        if not one.transition.is_terminal and _requeue(connection, one, now)
+    }
+    written |= _finish(connection, ending, now)
+    children = [child for one in ending if one.run.id in written for child in one.children]
+    if children:
+        insert_jobs(connection, children, now)
+    if ending:
+        connection.execute(PROMOTE, {"b_now": now})
+    return Settled(written, frozenset(one.run.id for one in settlements) - frozenset(written))
+
+
+def _honour_cancels(connection: Connection, settlements: Sequence[Settlement]) -> list[Settlement]:
+    again = [one.run.id for one in settlements if not one.transition.is_terminal]
+    if not again:
+        return list(settlements)
+    wanted = set(connection.execute(_WANTED_CANCELLED, {"ids": again}).scalars())
+    return [
+        Settlement(one.run, cancelled_instead(one.transition)) if one.run.id in wanted else one for one in settlements
+    ]
+
+
+def _requeue(connection: Connection, one: Settlement, now: datetime) -> bool:
+    end = one.transition
+    fence = {"b_id": one.run.id, "b_token": one.run.claim_token, "b_error": end.error}
+    connection.execute(_SUPERSEDE, fence | {"b_now": now, "b_ended": end.ended})
+    values = fence | {"b_run_at": end.run_at, "b_attempt": end.attempt, "b_stalls": end.stalls}
+    return connection.execute(_REQUEUE, values).rowcount == 1
+
+
+def _finish(connection: Connection, ending: Sequence[Settlement], now: datetime) -> dict[int, Transition]:
+    if not ending:
+        return {}
+    changed = connection.execute(_FINISH, [_finish_values(one, now) for one in ending]).rowcount
+    if changed == len(ending):
+        return {one.run.id: one.transition for one in ending}
+    rows = connection.execute(_ENDED_BY_US, {"ids": [one.run.id for one in ending], "b_now": now})
+    ours = {(row.id, row.claim_token) for row in rows}
+    return {one.run.id: one.transition for one in ending if (one.run.id, one.run.claim_token) in ours}
+
+
+def _finish_values(one: Settlement, now: datetime) -> dict[str, Any]:
+    end = one.transition
+    return {
+        "b_id": one.run.id,
+        "b_token": one.run.claim_token,
+        "b_state": end.state,
+        "b_result": end.result,
+        "b_error": end.error,
+        "b_now": now,
+        "b_stalls": end.stalls,
+        "b_progress": 100.0 if end.state is JobState.COMPLETED else None,
+    }

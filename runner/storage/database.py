@@ -1,0 +1,130 @@
+"""The connection to the database: engines, transactions, and what their errors mean for a caller.
+
+On SQLite there is one writer at a time. Three engines speak to the one file: durable writes (`synchronous=FULL`),
+relaxed writes (`NORMAL`: a power cut may lose the last of them) and reads. No transaction stays open while a
+handler runs.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+
+from sqlalchemy import Connection, Engine, make_url, text
+from sqlalchemy.exc import ArgumentError, DatabaseError, InterfaceError, OperationalError
+
+from runner.domain.errors import DatabaseUnavailable, NotThereYet, RunnerError, UsageError
+from runner.storage import dialects
+
+BUSY_TIMEOUT = timedelta(seconds=15)
+
+
+class DatabaseMissing(DatabaseUnavailable):
+    """There is no database yet, and the call is one of those that never create one."""
+
+
+class Database:
+    """The doors to one database. Safe to share between threads, not between processes (open it again there)."""
+
+    def __init__(self, url: str, *, busy_timeout: timedelta = BUSY_TIMEOUT) -> None:
+        self.url = absolute_url(url)
+        self.path = Path(make_url(self.url).database or "")
+        self.busy_timeout = busy_timeout
+        self._durable: Engine = dialects.engine(self.path, busy_timeout, write=True, synchronous="FULL")
+        self._relaxed: Engine = dialects.engine(self.path, busy_timeout, write=True, synchronous="NORMAL")
+        self._reader: Engine = dialects.engine(self.path, busy_timeout, write=False, synchronous="NORMAL")
+        self._turn = threading.Lock()
+
+    @property
+    def exists(self) -> bool:
+        return self.path.exists()
+
+    @contextmanager
+    def write(self, *, durable: bool = True, urgent: bool = False) -> Iterator[Connection]:
+        """A write transaction, committed at the end of the block or rolled back whole.
+
+        Writers of this process take turns; an `urgent` one (the heartbeat) queues at the database alone.
+        """
+        engine = self._durable if durable else self._relaxed
+        if urgent:
+            with self._transaction(engine) as connection:
+                yield connection
+            return
+        with self._turn, self._transaction(engine) as connection:
+            yield connection
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """A short read transaction: one consistent snapshot."""
+        if not self.exists:
+            raise DatabaseMissing(f"there is no database at {self.path} yet", "runner apply creates it")
+        with self._transaction(self._reader) as connection:
+            yield connection
+
+    @contextmanager
+    def _transaction(self, engine: Engine) -> Iterator[Connection]:
+        try:
+            with engine.begin() as connection:
+                yield connection
+        except (DatabaseError, InterfaceError) as error:
+            raise self.explain(error) from error
+
+    def explain(self, error: DatabaseError | InterfaceError) -> RunnerError | DatabaseError | InterfaceError:
+        """What the driver's error means for a caller; anything unknown is given back as it is."""
+        return explain(error, self.path, self.busy_timeout)
+
+    def close(self) -> None:
+        for engine in (self._durable, self._relaxed, self._reader):
+            engine.dispose()
+
+
+def absolute_url(url: str) -> str:
+    """The URL with its file as an absolute path; a bare path is taken for a SQLite file."""
+    if "://" not in url:
+        url = f"sqlite:///{url}"
+    try:
+        parsed = make_url(url)
+    except ArgumentError:
+        raise UsageError(f"not a database URL: {url}", "write sqlite:///runner.db or the path of a file") from None
+    if parsed.get_backend_name() == "postgresql":
+        raise NotThereYet("PostgreSQL comes with a later release", "use a SQLite file: sqlite:///runner.db")
+    if parsed.get_backend_name() != "sqlite":
+        raise UsageError(f"no such database: {parsed.get_backend_name()}", "write sqlite:///runner.db")
+    if not parsed.database or parsed.database == ":memory:":
+        raise UsageError("a database in memory is gone with its connection", "name a file: sqlite:///runner.db")
+    return f"sqlite:///{Path(parsed.database).expanduser().absolute()}"
+
+
+MEANINGS: tuple[tuple[str, str, str], ...] = (
+    ("database is locked", "is locked by another process for longer than {busy:g} s", "end that process, or try again"),
+    ("database table is locked", "is locked by another connection", "try again"),
+    ("readonly database", "is read-only", "make the file and its folder writable for this user"),
+    ("unable to open database file", "cannot be opened", "check that its folder exists and may be written"),
+    ("file is not a database", "is not a SQLite database", "name another file with --database-url"),
+    ("file is encrypted", "is not a SQLite database", "name another file with --database-url"),
+    ("disk image is malformed", "is damaged", "restore a backup, or recover it: sqlite3 FILE .recover"),
+    ("database or disk is full", "cannot grow: the disk is full", "free some space; nothing was changed"),
+    ("disk i/o error", "cannot be read or written: disk error", "check the disk and the space left on it"),
+    ("no such table", "is not one of ours, or was never set up", "runner migrate up"),
+    ("no such column", "has an older schema", "runner migrate up"),
+)
+
+
+def explain(
+    error: DatabaseError | InterfaceError, path: Path, busy: timedelta
+) -> DatabaseUnavailable | DatabaseError | InterfaceError:
+    said = str(error.orig).lower()
+    for fragment, meaning, remedy in MEANINGS:
+        if fragment in said:
+            return DatabaseUnavailable(f"the database {path} {meaning.format(busy=busy.total_seconds())}", remedy)
+    if isinstance(error, OperationalError):
+        return DatabaseUnavailable(f"the database {path} answered: {error.orig}", "runner doctor")
+    return error
+
+
+def data_version(connection: Connection) -> int:
+    """Changes when another connection has committed."""
+    return int(connection.execute(text("PRAGMA data_version")).scalar_one())

@@ -1,0 +1,90 @@
+"""What differs between databases: how a connection is made, and the statements that only one of them understands."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Engine, create_engine, event
+from sqlalchemy.dialects import sqlite
+from sqlalchemy.pool import ConnectionPoolEntry, QueuePool
+
+insert = sqlite.insert
+
+NETWORK_FILE_SYSTEMS = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "afs", "ncpfs", "9p", "fuse.sshfs", "ceph", "glusterfs"}
+RACY_BEFORE = (3, 51, 3)
+MENDED = {(3, 44, 6), (3, 50, 7)}
+
+
+def engine(path: Path, busy_timeout: timedelta, *, write: bool, synchronous: str) -> Engine:
+    """An engine on a SQLite file. A write engine takes the write lock before it reads."""
+    made = create_engine(
+        f"sqlite:///{path}",
+        poolclass=QueuePool,
+        pool_size=2,
+        max_overflow=8,
+        connect_args={"isolation_level": None, "check_same_thread": False, "timeout": busy_timeout.total_seconds()},
+        json_serializer=compact_json,
+        json_deserializer=json.loads,
+    )
+    settings = _pragmas(path, busy_timeout, write, synchronous)
+
+    @event.listens_for(made, "connect")
+    def prepare(connection: sqlite3.Connection, entry: ConnectionPoolEntry) -> None:
+        for statement in settings:
+            connection.execute(statement).fetchall()
+
+    begin = "BEGIN IMMEDIATE" if write else "BEGIN"
+
+    @event.listens_for(made, "begin")
+    def start(connection: Any) -> None:
+        connection.exec_driver_sql(begin)
+
+    return made
+
+
+def _pragmas(path: Path, busy_timeout: timedelta, write: bool, synchronous: str) -> list[str]:
+    settings = [f"PRAGMA busy_timeout = {int(busy_timeout.total_seconds() * 1000)}"]
+    if write:
+        settings.append("PRAGMA journal_mode = WAL")
+    else:
+        settings.append("PRAGMA query_only = ON")
+    return [
+        *settings,
+        f"PRAGMA synchronous = {synchronous}",
+        "PRAGMA journal_size_limit = 67108864",
+        "PRAGMA cache_size = -16384",
+        "PRAGMA temp_store = MEMORY",
+    ]
+
+
+def compact_json(value: Any) -> str:
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def sqlite_library() -> tuple[str, bool]:
+    """The version of the SQLite library in use, and whether it has the race between processes in WAL mode.
+
+    Versions before 3.51.3 can lose commits or damage a file when several processes write (sqlite.org/wal.html).
+    """
+    version = sqlite3.sqlite_version_info
+    affected = version < RACY_BEFORE and version not in MENDED
+    return sqlite3.sqlite_version, affected
+
+
+def network_file_system(path: Path, mounts: Path = Path("/proc/self/mounts")) -> str | None:
+    """The kind of network file system that `path` lies on, or None. WAL needs memory that all its processes share."""
+    try:
+        lines = mounts.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return None
+    place, found = path.absolute(), ("", "")
+    for line in lines:
+        _, mount, kind, *_ = line.split(" ")
+        mount = mount.replace("\\040", " ")
+        if place.is_relative_to(mount) and len(mount) >= len(found[0]):
+            found = (mount, kind)
+    return found[1] if found[1] in NETWORK_FILE_SYSTEMS else None

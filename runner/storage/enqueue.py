@@ -1,0 +1,84 @@
+"""The way in: rows for new jobs, on a connection of ours or on a program's own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, bindparam, select, update
+
+from runner.domain.job import Enqueued, Job, JobState, NewJob, UniqueKey
+from runner.storage.dialects import insert
+from runner.storage.serial import policy_text
+
+JOBS = Job.__table__  # type: ignore[attr-defined]
+
+_INSERT = insert(JOBS).returning(JOBS.c.id, sort_by_parameter_order=True)
+_INSERT_UNIQUE = (
+    insert(JOBS)
+    .on_conflict_do_nothing(index_elements=[JOBS.c.unique_key], index_where=JOBS.c.unique_key.is_not(None))
+    .returning(JOBS.c.id)
+)
+_EXPIRE = (
+    update(JOBS)
+    .where(JOBS.c.unique_key == bindparam("b_key"), JOBS.c.unique_expires_at <= bindparam("b_now"))
+    .values(unique_key=None)
+)
+_HOLDER = select(JOBS.c.id, JOBS.c.status).where(JOBS.c.unique_key == bindparam("b_key"))
+BATCH = 1000
+
+
+def insert_jobs(connection: Connection, jobs: Sequence[NewJob], now: datetime) -> list[Enqueued]:
+    """Insert jobs in order, in the caller's transaction. A duplicate gives the job that holds its key."""
+    if not any(job.unique for job in jobs):
+        return _insert_plain(connection, jobs, now)
+    return [
+        _insert_unique(connection, job, job.unique, now) if job.unique else _insert_plain(connection, [job], now)[0]
+        for job in jobs
+    ]
+
+
+def _insert_plain(connection: Connection, jobs: Sequence[NewJob], now: datetime) -> list[Enqueued]:
+    made: list[Enqueued] = []
+    for start in range(0, len(jobs), BATCH):
+        rows = [_values(job, now) for job in jobs[start : start + BATCH]]
+        made += [Enqueued(id_, JobState.PENDING) for id_ in connection.execute(_INSERT, rows).scalars()]
+    return made
+
+
+def _insert_unique(connection: Connection, job: NewJob, unique: UniqueKey, now: datetime) -> Enqueued:
+    connection.execute(_EXPIRE, {"b_key": unique.key, "b_now": now})
+    made = connection.execute(_INSERT_UNIQUE, _values(job, now)).scalar_one_or_none()
+    if made is not None:
+        return Enqueued(made, JobState.PENDING)
+    holder = connection.execute(_HOLDER, {"b_key": unique.key}).one()
+    return Enqueued(holder.id, JobState(holder.status), duplicate=True)
+
+
+def _values(job: NewJob, now: datetime) -> dict[str, Any]:
+    unique = job.unique
+    return {
+        "type": job.type,
+        "queue": job.queue,
+        "status": JobState.PENDING,
+        "priority": job.priority,
+        "payload": job.payload,
+        "project_id": job.project_id,
+        "schedule_name": job.schedule_name,
+        "scheduled_for": job.scheduled_for,
+        "run_at": job.run_at or now,
+        "max_attempts": job.policy.retry.max_attempts,
+        "waiting_for": job.waiting_for,
+        "unique_key": unique.key if unique else None,
+        "unique_until": unique.until if unique else None,
+        "unique_expires_at": unique.expires_at if unique else None,
+        "policy": policy_text(job.policy),
+        "revision": job.revision,
+        "parent_id": job.parent_id,
+        "created_at": now,
+        "progress": 0.0,
+        "attempt": 0,
+        "run_number": 0,
+        "stalls": 0,
+    }

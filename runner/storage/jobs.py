@@ -1,0 +1,226 @@
+"""The jobs table for people and programs: enqueue, look, cancel, retry, prune."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, Select, bindparam, delete, func, insert, literal, or_, select, update
+
+from runner.domain.errors import Conflict, NotFound
+from runner.domain.job import Enqueued, Job, JobAttempt, JobLog, JobOutput, JobState, NewJob
+from runner.storage.claims import PROMOTE
+from runner.storage.database import Database
+from runner.storage.enqueue import insert_jobs
+
+JOBS = Job.__table__  # type: ignore[attr-defined]
+ATTEMPTS = JobAttempt.__table__  # type: ignore[attr-defined]
+LOGS = JobLog.__table__  # type: ignore[attr-defined]
+OUTPUTS = JobOutput.__table__  # type: ignore[attr-defined]
+TERMINAL = (JobState.COMPLETED, JobState.FAILED, JobState.CANCELLED)
+
+
+@dataclass(frozen=True, slots=True)
+class JobFilter:
+    """Which jobs a listing shows: all conditions that are set hold. `q` is looked for in error, message and id."""
+
+    status: tuple[str, ...] = ()
+    type: tuple[str, ...] = ()
+    queue: str | None = None
+    schedule: str | None = None
+    project_id: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+    q: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class InFlight:
+    """How many unfinished jobs a type or a schedule has."""
+
+    queued: int = 0
+    retrying: int = 0
+    running: int = 0
+
+
+class JobStore:
+    """Jobs as rows. What a run writes goes through `ClaimStore` and `LogStore`."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def enqueue(self, job: NewJob, now: datetime) -> Enqueued:
+        return self.enqueue_many([job], now)[0]
+
+    def enqueue_many(self, jobs: Sequence[NewJob], now: datetime) -> list[Enqueued]:
+        """All or none; on disk when this returns."""
+        with self._database.write() as connection:
+            return insert_jobs(connection, jobs, now)
+
+    def get(self, job_id: int) -> Job:
+        with self._database.read() as connection:
+            return _get(connection, job_id)
+
+    def find(
+        self, where: JobFilter, *, limit: int = 50, after: int | None = None, offset: int = 0
+    ) -> tuple[list[Job], int | None]:
+        """Newest first, and the cursor of the next page (`after` of the next call) or None at the end."""
+        statement = _filtered(select(JOBS), where).order_by(JOBS.c.id.desc()).limit(limit + 1).offset(offset)
+        if after is not None:
+            statement = statement.where(JOBS.c.id < after)
+        with self._database.read() as connection:
+            rows = [Job(**row) for row in connection.execute(statement).mappings()]
+        return rows[:limit], rows[limit - 1].id if len(rows) > limit else None
+
+    def count(self, where: JobFilter) -> int:
+        with self._database.read() as connection:
+            return int(connection.execute(_filtered(select(func.count()).select_from(JOBS), where)).scalar_one())
+
+    def attempts(self, job_ids: Sequence[int]) -> dict[int, list[JobAttempt]]:
+        """The superseded runs of these jobs, in order."""
+        found: dict[int, list[JobAttempt]] = {job_id: [] for job_id in job_ids}
+        statement = (
+            select(ATTEMPTS).where(ATTEMPTS.c.job_id.in_(job_ids)).order_by(ATTEMPTS.c.job_id, ATTEMPTS.c.run_number)
+        )
+        with self._database.read() as connection:
+            for row in connection.execute(statement).mappings():
+                found[row["job_id"]].append(JobAttempt(**row))
+        return found
+
+    def cancel(self, job_id: int, now: datetime, reason: str = "cancelled by an operator") -> JobState:
+        """Cancel a pending job at once, ask a running one to stop; the answer is the state it is in now."""
+        values = {"b_id": job_id, "b_now": now, "b_reason": reason}
+        with self._database.write() as connection:
+            if connection.execute(_CANCEL_PENDING, values).rowcount:
+                connection.execute(PROMOTE, {"b_now": now})
+                return JobState.CANCELLED
+            if connection.execute(_CANCEL_RUNNING, values).rowcount:
+                return JobState.RUNNING
+            job = _get(connection, job_id)
+        raise Conflict(f"job {job_id} is already {job.status}", f"runner jobs show {job_id}")
+
+    def retry(self, job_id: int, now: datetime) -> None:
+        """A finished job is pending again, with all its attempts; its history and its policy stay."""
+        with self._database.write() as connection:
+            job = _get(connection, job_id)
+            if job.status not in TERMINAL:
+                raise Conflict(f"job {job_id} is {job.status}, not finished", f"runner jobs show {job_id}")
+            connection.execute(_KEEP_LAST_RUN, {"b_id": job_id})
+            connection.execute(_RETRY, {"b_id": job_id, "b_now": now})
+
+    def in_flight(self) -> dict[tuple[str, str | None], InFlight]:
+        """Unfinished jobs by (type, schedule or None)."""
+        with self._database.read() as connection:
+            rows = connection.execute(_IN_FLIGHT).all()
+        return {(row.type, row.schedule_name): InFlight(row.queued, row.retrying, row.running) for row in rows}
+
+    def counts(self) -> dict[str, int]:
+        with self._database.read() as connection:
+            found = {row.status: row.n for row in connection.execute(_COUNTS)}
+        return {state.value: found.get(state.value, 0) for state in JobState}
+
+    def prune(self, before: datetime, *, batch: int = 500) -> int:
+        """Delete finished jobs from before that time, and what belongs to them; at most `batch`, returns how many."""
+        chosen = select(JOBS.c.id).where(JOBS.c.completed_at < before).order_by(JOBS.c.completed_at).limit(batch)
+        with self._database.write(durable=False) as connection:
+            ids = list(connection.execute(chosen).scalars())
+            for table, column in ((ATTEMPTS, "job_id"), (LOGS, "job_id"), (OUTPUTS, "job_id"), (JOBS, "id")):
+                connection.execute(delete(table).where(table.c[column].in_(ids)))
+        return len(ids)
+
+
+_CANCEL_PENDING = (
+    update(JOBS)
+    .where(JOBS.c.id == bindparam("b_id"), JOBS.c.status == JobState.PENDING)
+    .values(
+        status=JobState.CANCELLED,
+        completed_at=bindparam("b_now"),
+        error=bindparam("b_reason"),
+        waiting_for=None,
+        unique_key=None,
+    )
+)
+_CANCEL_RUNNING = (
+    update(JOBS)
+    .where(JOBS.c.id == bindparam("b_id"), JOBS.c.status == JobState.RUNNING)
+    .values(
+        cancel_requested_at=func.coalesce(
+            JOBS.c.cancel_requested_at, bindparam("b_now", type_=JOBS.c.cancel_requested_at.type)
+        ),
+        cancel_reason=bindparam("b_reason"),
+    )
+)
+_KEEP_LAST_RUN = insert(ATTEMPTS).from_select(
+    ["job_id", "run_number", "attempt", "claim_token", "worker_id", "started_at", "finished_at", "outcome", "error"],
+    select(
+        JOBS.c.id, JOBS.c.run_number, JOBS.c.attempt, JOBS.c.claim_token, JOBS.c.worker_id, JOBS.c.started_at,
+        JOBS.c.completed_at, JOBS.c.status, JOBS.c.error,
+    ).where(JOBS.c.id == bindparam("b_id"), JOBS.c.claim_token.is_not(None)),
+)  # fmt: skip
+_RETRY = (
+    update(JOBS)
+    .where(JOBS.c.id == bindparam("b_id"), JOBS.c.completed_at.is_not(None))
+    .values(
+        status=JobState.PENDING,
+        run_at=bindparam("b_now"),
+        attempt=0,
+        stalls=0,
+        completed_at=None,
+        started_at=None,
+        result=None,
+        claim_token=None,
+        worker_id=None,
+        cancel_requested_at=None,
+        cancel_reason=None,
+    )
+)
+_COUNTS = select(JOBS.c.status, func.count().label("n")).group_by(JOBS.c.status)
+_PENDING = JOBS.c.status == JobState.PENDING
+_IN_FLIGHT = (
+    select(
+        JOBS.c.type,
+        JOBS.c.schedule_name,
+        func.sum((_PENDING & (JOBS.c.attempt == 0)).cast(JOBS.c.attempt.type)).label("queued"),
+        func.sum((_PENDING & (JOBS.c.attempt > 0)).cast(JOBS.c.attempt.type)).label("retrying"),
+        func.sum((JOBS.c.status == JobState.RUNNING).cast(JOBS.c.attempt.type)).label("running"),
+    )
+    .where(JOBS.c.status.in_((JobState.PENDING, JobState.RUNNING)))
+    .group_by(JOBS.c.type, JOBS.c.schedule_name)
+)
+
+
+def cancel_jobs(connection: Connection, job_ids: Sequence[int], now: datetime, reason: str) -> None:
+    """Cancel what is pending of these jobs and ask what is running to stop, in the caller's transaction."""
+    for job_id in job_ids:
+        values = {"b_id": job_id, "b_now": now, "b_reason": reason}
+        if not connection.execute(_CANCEL_PENDING, values).rowcount:
+            connection.execute(_CANCEL_RUNNING, values)
+
+
+def _get(connection: Connection, job_id: int) -> Job:
+    row = connection.execute(select(JOBS).where(JOBS.c.id == job_id)).mappings().one_or_none()
+    if row is None:
+        raise NotFound(f"there is no job {job_id}", "runner jobs list")
+    return Job(**row)
+
+
+def _filtered(statement: Select[Any], where: JobFilter) -> Select[Any]:
+    equal = {JOBS.c.queue: where.queue, JOBS.c.schedule_name: where.schedule, JOBS.c.project_id: where.project_id}
+    for column, value in equal.items():
+        if value is not None:
+            statement = statement.where(column == value)
+    if where.status:
+        statement = statement.where(JOBS.c.status.in_(where.status))
+    if where.type:
+        statement = statement.where(JOBS.c.type.in_(where.type))
+    if where.since is not None:
+        statement = statement.where(JOBS.c.created_at >= where.since)
+    if where.until is not None:
+        statement = statement.where(JOBS.c.created_at < where.until)
+    if where.q:
+        found = [column.contains(where.q, autoescape=True) for column in (JOBS.c.error, JOBS.c.message, JOBS.c.type)]
+        same = JOBS.c.id == int(where.q) if where.q.isdecimal() and len(where.q) < 19 else literal(False)
+        statement = statement.where(or_(same, *found))
+    return statement

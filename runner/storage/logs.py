@@ -1,0 +1,130 @@
+"""What a run says while it runs: progress, log lines and outputs, each under the fence of its claim."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, bindparam, case, delete, func, insert, select, update
+
+from runner.domain.job import Job, JobLog, JobOutput, JobState, Run
+from runner.storage.database import Database
+
+JOBS = Job.__table__  # type: ignore[attr-defined]
+LOGS = JobLog.__table__  # type: ignore[attr-defined]
+OUTPUTS = JobOutput.__table__  # type: ignore[attr-defined]
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """The newest word of a run about itself. `percent` None leaves the number as it is."""
+
+    percent: float | None = None
+    step: str | None = None
+    message: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LogLine:
+    at: datetime
+    level: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class OutputPiece:
+    """`append` False begins the output of that name anew."""
+
+    at: datetime
+    name: str
+    media_type: str
+    data: bytes
+    append: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Writes:
+    """What one run wants written, in the order in which it said it."""
+
+    run: Run
+    progress: Progress | None = None
+    lines: tuple[LogLine, ...] = ()
+    outputs: tuple[OutputPiece, ...] = field(default=())
+
+
+class LogStore:
+    """Written in batches, may be lost by a power cut; read by anyone."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def write(self, batch: Sequence[Writes]) -> set[int]:
+        """Write the batch; returns the ids of jobs whose claim is no longer the run's: nothing of these was written."""
+        with self._database.write(durable=False) as connection:
+            return {writes.run.id for writes in batch if not write(connection, writes)}
+
+    def lines(self, job_id: int, *, after: int = 0, limit: int = 10_000) -> list[JobLog]:
+        """Lines of a job in order, those with an id above `after`."""
+        statement = select(LOGS).where(LOGS.c.job_id == job_id, LOGS.c.id > after).order_by(LOGS.c.id).limit(limit)
+        with self._database.read() as connection:
+            return [JobLog(**row) for row in connection.execute(statement).mappings()]
+
+    def outputs(self, job_id: int) -> dict[str, tuple[str, bytes]]:
+        """Name -> (media type, whole content) of what a job has shown."""
+        statement = select(OUTPUTS).where(OUTPUTS.c.job_id == job_id).order_by(OUTPUTS.c.id)
+        found: dict[str, tuple[str, bytes]] = {}
+        with self._database.read() as connection:
+            for row in connection.execute(statement):
+                found[row.name] = (row.media_type, found.get(row.name, ("", b""))[1] + row.data)
+        return found
+
+
+_FENCE = (JOBS.c.id == bindparam("b_id"), JOBS.c.claim_token == bindparam("b_token"), JOBS.c.status == JobState.RUNNING)
+_PROGRESS = (
+    update(JOBS)
+    .where(*_FENCE)
+    .values(
+        # Never back within a run: a late or a smaller number leaves what is there.
+        progress=case(
+            (JOBS.c.progress > bindparam("b_percent", type_=JOBS.c.progress.type), JOBS.c.progress),
+            else_=func.coalesce(bindparam("b_percent", type_=JOBS.c.progress.type), JOBS.c.progress),
+        ),
+        current_step=func.coalesce(bindparam("b_step", type_=JOBS.c.current_step.type), JOBS.c.current_step),
+        message=func.coalesce(bindparam("b_message", type_=JOBS.c.message.type), JOBS.c.message),
+    )
+)
+_HELD = select(JOBS.c.id).where(*_FENCE)
+
+
+def write(connection: Connection, writes: Writes) -> bool:
+    """Write what a run said, in the caller's transaction; False where the claim is lost, and then nothing."""
+    fence = {"b_id": writes.run.id, "b_token": writes.run.claim_token}
+    if not _touch(connection, fence, writes.progress):
+        return False
+    if writes.lines:
+        connection.execute(insert(LOGS), [_line(writes.run, line) for line in writes.lines])
+    for piece in writes.outputs:
+        _output(connection, writes.run, piece)
+    return True
+
+
+def _touch(connection: Connection, fence: dict[str, Any], progress: Progress | None) -> bool:
+    if progress is None:
+        return connection.execute(_HELD, fence).first() is not None
+    said = {"b_percent": progress.percent, "b_step": progress.step, "b_message": progress.message}
+    return connection.execute(_PROGRESS, fence | said).rowcount == 1
+
+
+def _line(run: Run, line: LogLine) -> dict[str, Any]:
+    return {"job_id": run.id, "run_number": run.run_number, "at": line.at, "level": line.level, "message": line.message}
+
+
+def _output(connection: Connection, run: Run, piece: OutputPiece) -> None:
+    mine = (OUTPUTS.c.job_id == run.id, OUTPUTS.c.name == piece.name)
+    # A new run of the job shows its own output: pieces of an earlier run are not continued.
+    stale = mine if not piece.append else (*mine, OUTPUTS.c.run_number != run.run_number)
+    connection.execute(delete(OUTPUTS).where(*stale))
+    values = {"name": piece.name, "media_type": piece.media_type, "at": piece.at, "data": piece.data}
+    connection.execute(insert(OUTPUTS), {"job_id": run.id, "run_number": run.run_number} | values)

@@ -1,0 +1,236 @@
+"""The tables `cron_schedules` and `schedule_slots`: firing, pausing, back-filling, and the ledger."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, and_, func, or_, select, update
+
+from runner.domain.errors import Conflict, NotFound
+from runner.domain.firing import Blocker, Decision, Firing
+from runner.domain.job import Enqueued, Job, NewJob
+from runner.domain.ledger import ScheduleSlot, ScheduleStatus, SlotOutcome
+from runner.storage.database import Database
+from runner.storage.dialects import insert
+from runner.storage.enqueue import insert_jobs
+from runner.storage.jobs import cancel_jobs
+
+JOBS = Job.__table__  # type: ignore[attr-defined]
+SCHEDULES = ScheduleStatus.__table__  # type: ignore[attr-defined]
+SLOTS = ScheduleSlot.__table__  # type: ignore[attr-defined]
+
+Decide = Callable[[ScheduleStatus, Sequence[Blocker]], Firing | None]
+MakeJob = Callable[[Decision], NewJob]
+
+
+@dataclass(frozen=True, slots=True)
+class Fired:
+    """What one firing wrote: ledger rows, and the job of each slot that was enqueued."""
+
+    name: str
+    slots: tuple[ScheduleSlot, ...]
+
+
+class ScheduleStore:
+    """What happened to schedules. Their definitions come and go through `RevisionStore.apply`."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def all(self, *, retired: bool = False) -> list[ScheduleStatus]:
+        statement = select(SCHEDULES).order_by(SCHEDULES.c.name)
+        if not retired:
+            statement = statement.where(SCHEDULES.c.retired_at.is_(None))
+        with self._database.read() as connection:
+            return [ScheduleStatus(**row) for row in connection.execute(statement).mappings()]
+
+    def get(self, name: str) -> ScheduleStatus:
+        with self._database.read() as connection:
+            return _get(connection, name)
+
+    def due(self, now: datetime) -> list[str]:
+        """Names of the schedules that have a slot to decide, the longest due first."""
+        statement = (
+            select(SCHEDULES.c.name)
+            .where(SCHEDULES.c.next_run <= now, SCHEDULES.c.retired_at.is_(None), SCHEDULES.c.next_run.is_not(None))
+            .order_by(SCHEDULES.c.next_run, SCHEDULES.c.name)
+        )
+        with self._database.read() as connection:
+            return list(connection.execute(statement).scalars())
+
+    def next_due(self, names: Sequence[str] | None = None) -> datetime | None:
+        """When the next slot of any live schedule comes."""
+        statement = select(func.min(SCHEDULES.c.next_run)).where(
+            SCHEDULES.c.next_run.is_not(None), SCHEDULES.c.retired_at.is_(None)
+        )
+        if names is not None:
+            statement = statement.where(SCHEDULES.c.name.in_(names))
+        with self._database.read() as connection:
+            due: datetime | None = connection.execute(statement).scalar_one()
+        return due
+
+    def fire(self, name: str, now: datetime, decide: Decide, make_job: MakeJob) -> Fired | None:
+        """One transaction: compare the cursor, write the ledger, enqueue, advance. None where another was first."""
+        with self._database.write() as connection:
+            row = _get(connection, name)
+            if row.retired_at is not None or row.next_run is None or row.next_run > now:
+                return None
+            firing = decide(row, blockers(connection, name))
+            if firing is None:
+                return None
+            values = {"cursor": firing.cursor, "next_run": firing.next_run}
+            slots = _decide_slots(connection, name, firing.decisions, make_job, now)
+            if any(slot.job_id is not None for slot in slots):
+                values["last_run"] = now
+            cancel_jobs(connection, firing.cancels, now, f"replaced by a later slot of {name}")
+            guard = and_(SCHEDULES.c.name == name, SCHEDULES.c.next_run == row.next_run)
+            if connection.execute(update(SCHEDULES).where(guard).values(values)).rowcount != 1:
+                raise Conflict(f"schedule {name} was fired by another process")
+            return Fired(name, tuple(slots))
+
+    def trigger(
+        self,
+        name: str,
+        now: datetime,
+        admit: Callable[[ScheduleStatus, Sequence[Blocker]], tuple[NewJob, tuple[int, ...]]],
+    ) -> Enqueued:
+        """Run a schedule by hand: no ledger row. `admit` gives the job and what it replaces, or raises Conflict."""
+        with self._database.write() as connection:
+            row = _get(connection, name)
+            job, cancels = admit(row, blockers(connection, name))
+            cancel_jobs(connection, cancels, now, f"replaced by a run of {name} by hand")
+            enqueued = insert_jobs(connection, [job], now)[0]
+            connection.execute(update(SCHEDULES).where(SCHEDULES.c.name == name).values(last_run=now))
+            return enqueued
+
+    def backfill(self, name: str, decisions: Sequence[Decision], make_job: MakeJob, now: datetime) -> Fired:
+        """Enqueue slots of the past that were not: skipped rows become `enqueued`, `enqueued` ones stay."""
+        with self._database.write() as connection:
+            _get(connection, name)
+            taken = {
+                row.slot for row in _rows_between(connection, name, decisions) if row.outcome == SlotOutcome.ENQUEUED
+            }
+            missing = [decision for decision in decisions if decision.slot not in taken]
+            _make_room(connection, name, missing)
+            return Fired(name, tuple(_decide_slots(connection, name, missing, make_job, now)))
+
+    def pause(self, name: str, now: datetime, *, by: str, reason: str | None) -> ScheduleStatus:
+        return self._set(name, paused_at=now, paused_by=by, pause_reason=reason)
+
+    def resume(self, name: str, now: datetime, next_run: Callable[[ScheduleStatus], datetime | None]) -> ScheduleStatus:
+        """End a pause. What was missed meanwhile is not made up: the cursor becomes now."""
+        with self._database.write() as connection:
+            row = _get(connection, name)
+            if row.paused_at is None:
+                raise Conflict(f"schedule {name} is not paused")
+            values = {
+                "paused_at": None,
+                "paused_by": None,
+                "pause_reason": None,
+                "cursor": now,
+                "next_run": next_run(row),
+            }
+            connection.execute(update(SCHEDULES).where(SCHEDULES.c.name == name).values(values))
+            return _get(connection, name)
+
+    def _set(self, name: str, **values: Any) -> ScheduleStatus:
+        with self._database.write() as connection:
+            _get(connection, name)
+            connection.execute(update(SCHEDULES).where(SCHEDULES.c.name == name).values(values))
+            return _get(connection, name)
+
+    def set_next_runs(self, fresh: dict[str, tuple[datetime | None, datetime | None]]) -> int:
+        """Replace cached fire times: name -> (as it was, as it should be). Rows that moved meanwhile are left alone."""
+        changed = 0
+        with self._database.write() as connection:
+            for name, (old, new) in fresh.items():
+                guard = and_(SCHEDULES.c.name == name, SCHEDULES.c.next_run == old)
+                changed += connection.execute(update(SCHEDULES).where(guard).values(next_run=new)).rowcount
+        return changed
+
+    def history(self, name: str | None = None, *, limit: int = 50) -> list[ScheduleSlot]:
+        """The ledger, newest slot first."""
+        statement = select(SLOTS).order_by(SLOTS.c.slot.desc(), SLOTS.c.schedule_name).limit(limit)
+        if name is not None:
+            statement = statement.where(SLOTS.c.schedule_name == name)
+        with self._database.read() as connection:
+            if name is not None:
+                _get(connection, name)
+            return [ScheduleSlot(**row) for row in connection.execute(statement).mappings()]
+
+
+def blockers(connection: Connection, name: str) -> list[Blocker]:
+    """The unfinished jobs of a schedule, oldest first."""
+    statement = (
+        select(JOBS.c.id, JOBS.c.waiting_for)
+        .where(JOBS.c.schedule_name == name, JOBS.c.completed_at.is_(None))
+        .order_by(JOBS.c.id)
+    )
+    return [Blocker(row.id, row.waiting_for is not None) for row in connection.execute(statement)]
+
+
+def _get(connection: Connection, name: str) -> ScheduleStatus:
+    row = connection.execute(select(SCHEDULES).where(SCHEDULES.c.name == name)).mappings().one_or_none()
+    if row is None:
+        raise NotFound(f"there is no schedule {name!r} in the database", "runner schedules list")
+    return ScheduleStatus(**row)
+
+
+def _decide_slots(
+    connection: Connection, name: str, decisions: Sequence[Decision], make_job: MakeJob, now: datetime
+) -> list[ScheduleSlot]:
+    """Write the ledger; the job of a slot is enqueued only where its row is new."""
+    idle = [_slot_values(name, decision, now) for decision in decisions if decision.run_at is None]
+    if idle:
+        connection.execute(insert(SLOTS).on_conflict_do_nothing(), idle)
+    written = [ScheduleSlot(**values) for values in idle]
+    for decision in decisions:
+        if decision.run_at is not None:
+            written += _enqueue_slot(connection, name, decision, make_job, now)
+    return sorted(written, key=lambda row: row.slot)
+
+
+def _enqueue_slot(
+    connection: Connection, name: str, decision: Decision, make_job: MakeJob, now: datetime
+) -> list[ScheduleSlot]:
+    values = _slot_values(name, decision, now)
+    statement = insert(SLOTS).on_conflict_do_nothing().returning(SLOTS.c.slot)
+    if connection.execute(statement, values).first() is None:
+        return []
+    values["job_id"] = insert_jobs(connection, [make_job(decision)], now)[0].id
+    same = and_(SLOTS.c.schedule_name == name, SLOTS.c.slot == decision.slot)
+    connection.execute(update(SLOTS).where(same).values(job_id=values["job_id"]))
+    return [ScheduleSlot(**values)]
+
+
+def _slot_values(name: str, decision: Decision, now: datetime) -> dict[str, Any]:
+    return {
+        "schedule_name": name,
+        "slot": decision.slot,
+        "outcome": decision.outcome,
+        "reason": decision.reason,
+        "job_id": None,
+        "blocker_id": decision.blocker_id,
+        "first_slot": decision.first,
+        "slot_count": decision.count,
+        "decided_at": now,
+    }
+
+
+def _rows_between(connection: Connection, name: str, decisions: Sequence[Decision]) -> list[ScheduleSlot]:
+    if not decisions:
+        return []
+    first, last = decisions[0].slot, decisions[-1].slot
+    inside = or_(SLOTS.c.slot.between(first, last), and_(SLOTS.c.slot > last, SLOTS.c.first_slot <= last))
+    statement = select(SLOTS).where(SLOTS.c.schedule_name == name, inside)
+    return [ScheduleSlot(**row) for row in connection.execute(statement).mappings()]
+
+
+def _make_room(connection: Connection, name: str, missing: Sequence[Decision]) -> None:
+    """Take away the skipped rows of the slots that are to be enqueued now."""
+    slots = [decision.slot for decision in missing]
+    statement = SLOTS.delete().where(SLOTS.c.schedule_name == name, SLOTS.c.slot.in_(slots), SLOTS.c.slot_count == 1)
+    connection.execute(statement)

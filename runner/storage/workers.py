@@ -1,0 +1,55 @@
+"""The rows of live workers: beats, and who has stopped beating."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from sqlalchemy import delete, insert, select, update
+
+from runner.domain.job import Job, JobState
+from runner.domain.worker import WorkerStatus
+from runner.storage.database import Database
+
+JOBS = Job.__table__  # type: ignore[attr-defined]
+WORKERS = WorkerStatus.__table__  # type: ignore[attr-defined]
+
+
+class WorkerStore:
+    """A beat may be lost by a power cut; it has a connection of its own and does not queue behind other writers."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def register(self, worker: WorkerStatus) -> None:
+        with self._database.write() as connection:
+            connection.execute(insert(WORKERS), worker.model_dump())
+
+    def beat(self, worker_id: str, now: datetime, config_sha256: str | None = None) -> bool:
+        """Say that the worker lives; False where its row is gone, that is, where it was taken for dead."""
+        values: dict[str, object] = {"last_heartbeat": now, "beats": WORKERS.c.beats + 1}
+        if config_sha256 is not None:
+            values["config_sha256"] = config_sha256
+        with self._database.write(durable=False, urgent=True) as connection:
+            return connection.execute(update(WORKERS).where(WORKERS.c.id == worker_id).values(values)).rowcount == 1
+
+    def forget(self, worker_id: str) -> None:
+        """A worker that stops in good order, holding nothing."""
+        with self._database.write() as connection:
+            connection.execute(delete(WORKERS).where(WORKERS.c.id == worker_id))
+
+    def all(self) -> list[WorkerStatus]:
+        with self._database.read() as connection:
+            rows = connection.execute(select(WORKERS).order_by(WORKERS.c.started_at, WORKERS.c.id)).mappings()
+            return [WorkerStatus(**row) for row in rows]
+
+    def holders(self) -> set[str]:
+        """The worker ids that running jobs name, whether or not such a worker is known."""
+        statement = select(JOBS.c.worker_id).where(JOBS.c.status == JobState.RUNNING).distinct()
+        with self._database.read() as connection:
+            return {worker_id for worker_id in connection.execute(statement).scalars() if worker_id}
+
+    def heartbeats(self, worker_ids: Sequence[str]) -> dict[str, datetime]:
+        statement = select(WORKERS.c.id, WORKERS.c.last_heartbeat).where(WORKERS.c.id.in_(worker_ids))
+        with self._database.read() as connection:
+            return {row.id: row.last_heartbeat for row in connection.execute(statement)}
