@@ -1,0 +1,67 @@
+"""Collects the problems of one document and gives each its place."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from runner.config.document import MAX_PROBLEMS
+from runner.config.places import Document, Path, Place, dotted
+from runner.config.suggest import Suggester
+from runner.domain.problem import Problem, Severity, in_file_order
+
+
+class Findings:
+    """Problems so far. A place where an earlier stage found an error is not complained about again by a later one.
+
+    What comes from an anchor is written once, so it is reported once, whatever inherits it.
+    """
+
+    def __init__(self, document: Document, problems: Iterable[Problem]) -> None:
+        self.document = document
+        self.suggester = Suggester()
+        self._problems: dict[tuple[str, int, int, str], Problem] = {}
+        self._broken: set[Path] = set()
+        self._settled: set[Place] = set()
+        self._current: set[Place] = set()
+        for problem in problems:
+            self._keep(problem)
+        self.next_stage()
+
+    @property
+    def problems(self) -> list[Problem]:
+        return in_file_order(list(self._problems.values()))
+
+    @property
+    def has_errors(self) -> bool:
+        return any(problem.is_error for problem in self._problems.values())
+
+    @property
+    def is_full(self) -> bool:
+        return len(self._problems) >= MAX_PROBLEMS
+
+    def next_stage(self) -> None:
+        self._settled |= self._current
+        self._current = set()
+
+    def error(self, code: str, path: Path, message: str, hint: str | None = None, *, at_key: bool = False) -> None:
+        self._add("error", code, path, message, hint, at_key)
+
+    def warning(self, code: str, path: Path, message: str, hint: str | None = None) -> None:
+        self._add("warning", code, path, message, hint, at_key=False)
+
+    def is_broken(self, path: Path) -> bool:
+        """Whether an error stands at the path or below it."""
+        return path in self._broken
+
+    def _add(self, severity: Severity, code: str, path: Path, message: str, hint: str | None, at_key: bool) -> None:
+        place = self.document.key_place(path) if at_key else self.document.place(path)
+        if severity == "error":
+            self._broken.update(path[:length] for length in range(len(path) + 1))
+        if place not in self._settled:
+            self._keep(Problem(code, message, *place, path=dotted(path), hint=hint, severity=severity))
+
+    def _keep(self, problem: Problem) -> None:
+        if not self.is_full:
+            self._problems.setdefault((problem.code, problem.line, problem.column, problem.message), problem)
+        if problem.is_error:
+            self._current.add(Place(problem.line, problem.column))
