@@ -31,7 +31,7 @@ def _parse(body: bytes, address: str, content_type: str) -> Any:
         headers["content-location"] = address  # what relative links start from
     # Always a file object: feedparser takes a plain string that looks like a path or a URL for one, and opens it.
     parsed = feedparser.parse(io.BytesIO(body), response_headers=headers)
-    if not parsed.version and not parsed.entries:
+    if not parsed.get("version") and not parsed.get("entries"):
         raise ValueError("not an RSS or Atom feed")
     return parsed
 

@@ -30,7 +30,7 @@ class Bounds:
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """The answer that ended the redirects, its body decoded from gzip or deflate."""
+    """The answer that ended the redirects: its body unpacked, its URL without user name and password."""
 
     url: str
     status: int
@@ -96,7 +96,7 @@ async def _answer(response: httpx.Response, bounds: Bounds) -> Fetched:
         phrase = f"{status} {response.reason_phrase}".strip()
         raise FetchError(f"the server answered {phrase}", temporary=status in TEMPORARY, after=_retry_after(response))
     body = b"" if status == 304 else await _body(response, bounds.max_bytes)
-    return Fetched(str(response.url), status, response.headers, body)
+    return Fetched(str(response.url.copy_with(userinfo=b"")), status, response.headers, body)
 
 
 async def _body(response: httpx.Response, max_bytes: int) -> bytes:
