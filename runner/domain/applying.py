@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -12,7 +12,7 @@ from runner.domain.schedule import Definitions, Schedule
 from runner.domain.timing import canonical, timing
 
 PAUSE_SURVIVES = timedelta(hours=24)
-TIMING_FIELDS = ("cron", "every", "timezone", "seconds", "day_match", "clock_change", "starts", "until", "enabled")
+TIMING_FIELDS = ("every", "timezone", "seconds", "day_match", "clock_change", "starts", "until", "enabled")
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,10 +97,17 @@ def timing_differs(before: Schedule, after: Schedule) -> bool:
     """Whether the two fire at different times by their definition, spelling aside."""
     if canonical(before) != canonical(after):
         return True
-    spelled = {"cron"}
-    return any(
-        getattr(before, name) != getattr(after, name) for name in TIMING_FIELDS if name not in spelled
-    )  # fmt: skip
+    return any(getattr(before, name) != getattr(after, name) for name in TIMING_FIELDS)
 
 
-FIELD_NAMES = tuple(item.name for item in fields(Schedule))
+def mass_removal(rows: Iterable[ScheduleStatus], wanted: Definitions) -> list[str]:
+    """The live schedules that the file would retire, where they are so many that somebody must say it is meant.
+
+    That is: all of them, or more than half of five or more. Renames do not count.
+    """
+    live = [row for row in rows if row.retired_at is None]
+    moved = renames(live, wanted)
+    leaving = sorted(row.name for row in live if row.name not in wanted.schedules and row.name not in moved)
+    everything = len(leaving) == len(live) and not wanted.schedules
+    most = len(live) >= 5 and len(leaving) * 2 > len(live)
+    return leaving if leaving and (everything or most) else []

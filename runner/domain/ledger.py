@@ -9,8 +9,7 @@ from typing import Any
 from sqlalchemy import Column, Index, Text
 from sqlmodel import Field
 
-from runner.domain.job import BIG, JSON_VALUE
-from runner.domain.rows import Row, partial_index
+from runner.domain.rows import BIG, JSON_VALUE, Row, partial_index
 
 
 class SlotOutcome(StrEnum):

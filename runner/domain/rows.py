@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Index, MetaData, text
+from sqlalchemy import JSON, BigInteger, Index, Integer, MetaData, text
 from sqlalchemy.orm import registry
 from sqlmodel import SQLModel
 
+BIG = BigInteger().with_variant(Integer, "sqlite")
+JSON_VALUE = JSON(none_as_null=True)
 NAMING = {"ck": "ck_%(table_name)s_%(constraint_name)s", "pk": "pk_%(table_name)s"}
 
 

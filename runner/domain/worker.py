@@ -8,8 +8,7 @@ from typing import Any
 from sqlalchemy import Column
 from sqlmodel import Field
 
-from runner.domain.job import JSON_VALUE
-from runner.domain.rows import Row
+from runner.domain.rows import JSON_VALUE, Row
 
 
 class WorkerStatus(Row, table=True):

@@ -10,7 +10,7 @@ from __future__ import annotations
 from sqlalchemy import TextClause, bindparam, text
 from sqlmodel.sql.sqltypes import UTCDateTime
 
-from runner.domain.job import Job
+from runner.domain.job_rows import Job
 
 _CLAIM = """
 WITH lanes(queue, type, lim) AS MATERIALIZED (

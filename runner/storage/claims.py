@@ -11,13 +11,15 @@ from uuid import uuid4
 
 from sqlalchemy import Connection, Row, Text, bindparam, delete, exists, func, insert, select, update
 
-from runner.domain.job import Job, JobAttempt, JobState, NewJob, Run
+from runner.domain.job import JobState, NewJob, Run
+from runner.domain.job_rows import Job, JobAttempt
 from runner.domain.lifecycle import Transition, cancelled_instead
+from runner.domain.said import Writes
 from runner.domain.worker import WorkerStatus
 from runner.storage import claim_sql
 from runner.storage.database import Database
 from runner.storage.enqueue import insert_jobs
-from runner.storage.logs import Writes, write
+from runner.storage.logs import write
 from runner.storage.serial import policy_from
 
 JOBS = Job.__table__  # type: ignore[attr-defined]

@@ -8,7 +8,8 @@ from typing import Any
 
 from sqlalchemy import Connection, bindparam, select, update
 
-from runner.domain.job import Enqueued, Job, JobState, NewJob, UniqueKey
+from runner.domain.job import Enqueued, JobState, NewJob, UniqueKey
+from runner.domain.job_rows import Job
 from runner.storage.dialects import insert
 from runner.storage.serial import policy_text
 

@@ -10,7 +10,8 @@ from typing import Any
 from sqlalchemy import Connection, Select, bindparam, delete, func, insert, literal, or_, select, update
 
 from runner.domain.errors import Conflict, NotFound
-from runner.domain.job import Enqueued, Job, JobAttempt, JobLog, JobOutput, JobState, NewJob
+from runner.domain.job import Enqueued, InFlight, JobState, NewJob
+from runner.domain.job_rows import Job, JobAttempt, JobLog, JobOutput
 from runner.storage.claims import PROMOTE
 from runner.storage.database import Database
 from runner.storage.enqueue import insert_jobs
@@ -34,15 +35,6 @@ class JobFilter:
     since: datetime | None = None
     until: datetime | None = None
     q: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class InFlight:
-    """How many unfinished jobs a type or a schedule has."""
-
-    queued: int = 0
-    retrying: int = 0
-    running: int = 0
 
 
 class JobStore:

@@ -3,55 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, bindparam, case, delete, func, insert, select, update
 
-from runner.domain.job import Job, JobLog, JobOutput, JobState, Run
+from runner.domain.job import JobState, Run
+from runner.domain.job_rows import Job, JobLog, JobOutput
+from runner.domain.said import LogLine, OutputPiece, Progress, Writes
 from runner.storage.database import Database
 
 JOBS = Job.__table__  # type: ignore[attr-defined]
 LOGS = JobLog.__table__  # type: ignore[attr-defined]
 OUTPUTS = JobOutput.__table__  # type: ignore[attr-defined]
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """The newest word of a run about itself. `percent` None leaves the number as it is."""
-
-    percent: float | None = None
-    step: str | None = None
-    message: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class LogLine:
-    at: datetime
-    level: str
-    message: str
-
-
-@dataclass(frozen=True, slots=True)
-class OutputPiece:
-    """`append` False begins the output of that name anew."""
-
-    at: datetime
-    name: str
-    media_type: str
-    data: bytes
-    append: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Writes:
-    """What one run wants written, in the order in which it said it."""
-
-    run: Run
-    progress: Progress | None = None
-    lines: tuple[LogLine, ...] = ()
-    outputs: tuple[OutputPiece, ...] = field(default=())
 
 
 class LogStore:

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, delete, func, insert, select, update
 
 from runner.domain.applying import RowChange, row_changes
 from runner.domain.errors import StaleRevision
-from runner.domain.job import Job
+from runner.domain.job_rows import Job
 from runner.domain.ledger import ScheduleSlot, ScheduleStatus
 from runner.domain.revision import ConfigRevision, Limit, Revision
 from runner.domain.schedule import Definitions

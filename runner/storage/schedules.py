@@ -11,7 +11,8 @@ from sqlalchemy import Connection, and_, func, or_, select, update
 
 from runner.domain.errors import Conflict, NotFound
 from runner.domain.firing import Blocker, Decision, Firing
-from runner.domain.job import Enqueued, Job, NewJob
+from runner.domain.job import Enqueued, NewJob
+from runner.domain.job_rows import Job
 from runner.domain.ledger import ScheduleSlot, ScheduleStatus, SlotOutcome
 from runner.storage.database import Database
 from runner.storage.dialects import insert

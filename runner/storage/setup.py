@@ -12,7 +12,7 @@ HEAD = "0001"  # a test holds this against the migrations; asking Alembic costs 
 
 
 def prepare(database: Database) -> None:
-    """Create the database where there is none, and bring its schema up: one transaction, and nothing if it is current."""
+    """Create the database where there is none and bring its schema up, in one transaction."""
     kind = network_file_system(database.path)
     if kind is not None:
         raise DatabaseUnavailable(

@@ -7,7 +7,8 @@ from datetime import datetime
 
 from sqlalchemy import delete, insert, select, update
 
-from runner.domain.job import Job, JobState
+from runner.domain.job import JobState
+from runner.domain.job_rows import Job
 from runner.domain.worker import WorkerStatus
 from runner.storage.database import Database
 

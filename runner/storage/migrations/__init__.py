@@ -11,11 +11,17 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection
 
-from runner.domain import job, ledger, revision, worker
+from runner.domain import job_rows, ledger, revision, worker
 from runner.domain.errors import DatabaseUnavailable
 from runner.domain.rows import Row
 
-TABLES = (job.Job, ledger.ScheduleStatus, worker.WorkerStatus, revision.ConfigRevision)  # imported: all are in METADATA
+# Imported here, so that METADATA holds every table.
+TABLES = (
+    job_rows.Job,
+    ledger.ScheduleStatus,
+    worker.WorkerStatus,
+    revision.ConfigRevision,
+)
 METADATA = Row.metadata
 
 

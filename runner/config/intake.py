@@ -1,0 +1,121 @@
+"""What an enqueue becomes: a job with its policy resolved and its payload complete, or an error."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from runner.config.payload import check, complete
+from runner.config.references import resolve
+from runner.domain.errors import NotThereYet, PayloadInvalid, UnknownJobType, UsageError
+from runner.domain.job import JobPolicy, NewJob, UniqueKey
+from runner.domain.retry import RetryPolicy
+from runner.domain.schedule import PRIORITIES, Definitions, JobType, Schedule, Unique
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """What the caller of an enqueue said, beyond type and payload. None: as the job type says."""
+
+    priority: int | str | None = None
+    run_at: datetime | None = None
+    project_id: str | None = None
+    unique: Unique | None = None
+    timeout: timedelta | None = None
+    retry: RetryPolicy | None = None
+    parent_id: int | None = None
+
+
+NOTHING_SAID = Call()
+
+
+@dataclass(frozen=True, slots=True)
+class Intake:
+    """The definitions in force, and what turns a call into a job by them. `environ` resolves a payload's references."""
+
+    definitions: Definitions
+    revision: int
+    environ: Mapping[str, str]
+
+    def job(self, type_name: str, payload: Any, now: datetime, call: Call = NOTHING_SAID) -> NewJob:
+        """Raises UnknownJobType, PayloadInvalid, UsageError."""
+        job_type = self._type(type_name)
+        filled = _filled(job_type, payload)
+        unique = call.unique or job_type.unique
+        return NewJob(
+            type=job_type.name,
+            payload=filled,
+            queue=job_type.queue,
+            priority=_priority(call.priority, job_type.priority),
+            run_at=call.run_at,
+            policy=JobPolicy(
+                call.timeout or job_type.timeout, call.retry or job_type.retry, job_type.on_stall, job_type.max_stalls
+            ),
+            project_id=_text(call.project_id, "project_id"),
+            unique=_key(job_type, filled, unique, now) if unique else None,
+            parent_id=call.parent_id,
+            revision=self.revision,
+        )
+
+    def scheduled(self, schedule: Schedule, now: datetime) -> NewJob:
+        """The job of a schedule, without its slot."""
+        if schedule.workflow is not None:
+            raise NotThereYet(f"schedule {schedule.name} starts workflow {schedule.workflow}: workflows come later")
+        call = Call(
+            schedule.priority, None, schedule.project_id, timeout=schedule.timeout, retry=schedule.retry
+        )  # fmt: skip
+        job = self.job(schedule.target, resolve(dict(schedule.payload), self.environ), now, call)
+        return replace(job, schedule_name=schedule.name)
+
+    def _type(self, name: str) -> JobType:
+        known = self.definitions.job_types
+        if name in known:
+            return known[name]
+        if name in self.definitions.workflows:
+            raise NotThereYet(f"{name} is a workflow: enqueueing workflows comes with a later release")
+        close = difflib.get_close_matches(str(name), known, 1)
+        remedy = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(sorted(known)) or 'none'}"
+        raise UnknownJobType(f"there is no job type {name!r} in the revision in force", remedy)
+
+
+def _filled(job_type: JobType, payload: Any) -> dict[str, Any]:
+    if not isinstance(payload, Mapping):
+        raise PayloadInvalid(f"the payload of {job_type.name} must be an object, not {type(payload).__name__}")
+    # What JSON cannot carry is refused before defaults are copied around it.
+    problems = check(None, dict(payload))
+    filled = dict(payload) if problems else complete(job_type.payload_schema, dict(payload))
+    problems = problems or check(job_type.payload_schema, filled)
+    if problems:
+        places = "; ".join(f"{problem.path or 'payload'}: {problem.message}" for problem in problems)
+        hint = next((problem.hint for problem in problems if problem.hint), None)
+        raise PayloadInvalid(f"the payload does not fit {job_type.name}: {places}", problems, hint)
+    return filled
+
+
+def _priority(said: int | str | None, default: int) -> int:
+    if said is None:
+        return default
+    value = PRIORITIES.get(said, said) if isinstance(said, str) else said
+    if isinstance(value, str) and value.isdecimal():
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= 10:
+        raise UsageError(f"no such priority: {said!r}", "high, normal, low, or 1 (first) to 10 (last)")
+    return value
+
+
+def _text(value: str | None, name: str) -> str | None:
+    if value is not None and ("\x00" in value or any("\ud800" <= char <= "\udfff" for char in value)):
+        raise UsageError(f"{name} holds a character that cannot be stored")
+    return value
+
+
+def _key(job_type: JobType, payload: Mapping[str, Any], unique: Unique, now: datetime) -> UniqueKey:
+    chosen = {key: payload.get(key) for key in unique.by} if unique.by else payload
+    text = json.dumps([job_type.name, chosen], sort_keys=True, separators=(",", ":"))
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    return UniqueKey(digest, unique.until, now + unique.window if unique.window else None)

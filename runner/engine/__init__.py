@@ -1,0 +1,1 @@
+"""What makes jobs happen: small synchronous ticks over the stores."""

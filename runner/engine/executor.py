@@ -1,0 +1,152 @@
+"""Runs handlers: starts them, stops them when asked or overdue, and gathers how they ended."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Protocol
+
+from runner.domain.job import Run
+from runner.domain.outcome import Failed, Outcome
+from runner.engine.context import Child, JobContext, Stop, StopKind
+from runner.engine.handlers import Handler
+from runner.engine.outcomes import stopped
+from runner.engine.recorder import Recorder
+
+GRACE = 5.0  # seconds between asking a handler to stop and settling its run without it
+
+
+@dataclass(slots=True, eq=False)
+class Execution:
+    """One run in progress. `deadline` and `give_up_at` are seconds of the monotonic clock."""
+
+    run: Run
+    handler: Handler
+    context: JobContext
+    stop: Stop
+    deadline: float
+    give_up_at: float | None = None
+    interrupt: Callable[[], None] = field(default=lambda: None)
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """A run that has ended, to be settled."""
+
+    run: Run
+    outcome: Outcome
+    children: tuple[Child, ...] = ()
+
+
+class Backend(Protocol):
+    """A way to run a handler. It calls `done` once, from any thread, and sets `execution.interrupt`."""
+
+    def start(self, execution: Execution) -> None: ...
+
+    def close(self) -> None: ...
+
+
+Done = Callable[[Execution, Outcome], bool]
+
+
+class Executor:
+    """Knows what is running. Each run ends exactly once: by its handler, or because it was given up."""
+
+    def __init__(self, recorder: Recorder, wake: Callable[[], None], now: Callable[[], datetime]) -> None:
+        self._recorder = recorder
+        self._wake = wake
+        self._now = now
+        self._lock = threading.Lock()
+        self._running: dict[int, Execution] = {}
+        self._finished: list[Finished] = []
+        self._backends: dict[str, Backend] = {}
+        self.leaked_threads = 0
+
+    def add(self, kind: str, make: Callable[[Done], Backend]) -> None:
+        """Register the backend for an isolation: `thread`, `async` or `process`."""
+        self._backends[kind] = make(self._done)
+
+    @property
+    def occupied(self) -> int:
+        """How many runs have not ended, those that ended and are not settled yet included."""
+        with self._lock:
+            return len(self._running) + len(self._finished)
+
+    def start(self, run: Run, handler: Handler, kind: str) -> None:
+        stop = Stop()
+        context = JobContext(run, self._recorder.sink(run), stop, self._now)
+        deadline = time.monotonic() + run.policy.timeout.total_seconds()
+        execution = Execution(run, handler, context, stop, deadline)
+        with self._lock:
+            self._running[run.id] = execution
+        self._backends[kind].start(execution)
+
+    def refuse(self, run: Run, outcome: Outcome) -> None:
+        """End a run that cannot be started."""
+        with self._lock:
+            self._finished.append(Finished(run, outcome))
+        self._wake()
+
+    def take(self) -> list[Finished]:
+        with self._lock:
+            finished, self._finished = self._finished, []
+        return finished
+
+    def request_stop(self, job_id: int, kind: StopKind, reason: str, token: str | None = None) -> bool:
+        """Ask a run to stop; False where it is not running here under that token, or was asked before."""
+        with self._lock:
+            execution = self._running.get(job_id)
+        if execution is None or (token is not None and token != execution.run.claim_token):
+            return False
+        if not execution.stop.request(kind, reason):
+            return False
+        execution.give_up_at = time.monotonic() + GRACE
+        execution.interrupt()
+        return True
+
+    def stop_all(self, kind: StopKind, reason: str) -> None:
+        for job_id in self.running_ids():
+            self.request_stop(job_id, kind, reason)
+
+    def running_ids(self) -> list[int]:
+        with self._lock:
+            return list(self._running)
+
+    def check_times(self) -> float | None:
+        """Ask overdue runs to stop and give up those that did not; seconds until the next such moment."""
+        now = time.monotonic()
+        with self._lock:
+            running = list(self._running.values())
+        for execution in running:
+            if execution.give_up_at is None and now >= execution.deadline:
+                limit = execution.run.policy.timeout.total_seconds()
+                self.request_stop(execution.run.id, "timeout", f"the job ran longer than its timeout of {limit:g} s")
+            elif execution.give_up_at is not None and now >= execution.give_up_at:
+                self._give_up(execution)
+        moments = [execution.give_up_at or execution.deadline for execution in running]
+        return max(min(moments) - time.monotonic(), 0.0) if moments else None
+
+    def _give_up(self, execution: Execution) -> None:
+        if self._done(execution, stopped(execution.stop)):
+            self.leaked_threads += 1
+
+    def _done(self, execution: Execution, outcome: Outcome) -> bool:
+        """The first word counts; what a given-up handler says later is dropped (and its fence is void)."""
+        with self._lock:
+            if self._running.get(execution.run.id) is not execution:
+                return False
+            del self._running[execution.run.id]
+            if execution.stop.kind != "lost":
+                children = () if isinstance(outcome, Failed) else tuple(execution.context.children)
+                self._finished.append(Finished(execution.run, outcome, children))
+        if execution.stop.kind == "lost":
+            self._recorder.take(execution.run)
+        self._wake()
+        return True
+
+    def close(self) -> None:
+        for backend in self._backends.values():
+            backend.close()

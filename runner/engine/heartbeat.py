@@ -1,0 +1,105 @@
+"""The beat of a worker: a row, a lock on a file beside the database, and a thread of its own."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import socket
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from uuid import uuid4
+
+from runner.domain.errors import RunnerError
+from runner.domain.worker import WorkerStatus
+from runner.storage.workers import WorkerStore
+
+
+class WorkerLock:
+    """An OS lock that lives exactly as long as this process: where it is free, the worker is dead."""
+
+    def __init__(self, database: Path, worker_id: str) -> None:
+        self.path = database.with_name(f"{database.name}.{worker_id}.lock")
+        self._descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
+        fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+    def close(self) -> None:
+        with suppress(FileNotFoundError):
+            self.path.unlink()
+        os.close(self._descriptor)
+
+
+def is_free(path: Path) -> bool | None:
+    """Whether the worker that held this lock is gone; None where the file cannot tell."""
+    try:
+        descriptor = os.open(path, os.O_RDWR)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    finally:
+        os.close(descriptor)
+    return True
+
+
+def introduce(
+    lock: WorkerLock, worker_id: str, *, version: str, concurrency: int, stalled_after: timedelta
+) -> WorkerStatus:
+    now = datetime.now(UTC)
+    return WorkerStatus(
+        id=worker_id,
+        host=socket.gethostname(),
+        pid=os.getpid(),
+        version=version,
+        started_at=now,
+        last_heartbeat=now,
+        stalled_after=stalled_after.total_seconds(),
+        concurrency=concurrency,
+        lock_file=str(lock.path),
+    )
+
+
+def new_worker_id() -> str:
+    """Random for each start: a new process is never taken for an old one."""
+    return uuid4().hex[:16]
+
+
+class Pulse:
+    """Calls `beat` at its interval in a daemon thread; after an error the next beat tries again."""
+
+    def __init__(self, beat: Callable[[], None], interval: float, name: str) -> None:
+        self._beat = beat
+        self._interval = interval
+        self._ended = threading.Event()
+        self._rung = threading.Event()
+        self._thread = threading.Thread(target=self._serve, name=name, daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def ring(self) -> None:
+        """Beat at once."""
+        self._rung.set()
+
+    def close(self) -> None:
+        self._ended.set()
+        self._rung.set()
+        self._thread.join()
+
+    def _serve(self) -> None:
+        while not self._ended.is_set():
+            self._rung.wait(self._interval)
+            self._rung.clear()
+            if not self._ended.is_set():
+                with suppress(RunnerError):
+                    self._beat()
+
+
+def beat(store: WorkerStore, worker_id: str, config_sha256: Callable[[], str | None], lost: Callable[[], None]) -> None:
+    """One beat; `lost` is told where this worker was taken for dead."""
+    if not store.beat(worker_id, datetime.now(UTC), config_sha256()):
+        lost()

@@ -1,0 +1,78 @@
+"""Makes good what dead workers left, and removes what is too old to keep."""
+
+from __future__ import annotations
+
+import time
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from pathlib import Path
+from random import Random
+
+from runner.domain.lifecycle import settle
+from runner.domain.outcome import Stalled
+from runner.domain.worker import WorkerStatus
+from runner.engine.heartbeat import is_free
+from runner.storage.claims import ClaimStore, Settlement
+from runner.storage.jobs import JobStore
+from runner.storage.workers import WorkerStore
+from runner.telemetry import Emit, JobSettled, WorkerRescued
+
+BATCH = 500
+
+
+@dataclass(slots=True)
+class Janitor:
+    """A worker is dead when its lock is free. Where a lock cannot tell, when the same beat was seen twice,
+    `stalled_after` apart by our own monotonic clock: a clock that jumps rescues nobody."""
+
+    worker_id: str
+    workers: WorkerStore
+    claims: ClaimStore
+    jobs: JobStore
+    emit: Emit
+    rng: Random
+    _seen: dict[str, tuple[int, float]] = field(default_factory=dict)
+
+    def rescue(self, now: datetime) -> int:
+        """Settle the runs of dead workers as stalled; returns how many."""
+        # Holders first: a worker is registered before its first claim, so that a new one is never an orphan here.
+        holders = self.workers.holders()
+        known = {worker.id: worker for worker in self.workers.all()}
+        dead = [worker for worker in known.values() if worker.id != self.worker_id and self._is_dead(worker)]
+        orphaned = holders - set(known) - {self.worker_id}
+        gone = [*(worker.id for worker in dead), *sorted(orphaned)]
+        rescued = sum(self._rescue(worker_id, now) for worker_id in gone)
+        for worker in dead:
+            if worker.lock_file:
+                with suppress(OSError):
+                    Path(worker.lock_file).unlink()
+        return rescued
+
+    def prune(self, now: datetime, retention: timedelta) -> int:
+        """Delete what was finished longer ago than `retention`, in batches."""
+        pruned = 0
+        while (batch := self.jobs.prune(now - retention, batch=BATCH)) > 0:
+            pruned += batch
+        return pruned
+
+    def _is_dead(self, worker: WorkerStatus) -> bool:
+        free = is_free(Path(worker.lock_file)) if worker.lock_file else None
+        if free is not None:
+            return free
+        beats, since = self._seen.get(worker.id, (-1, 0.0))
+        if beats != worker.beats:
+            self._seen[worker.id] = (worker.beats, time.monotonic())
+            return False
+        return time.monotonic() - since >= worker.stalled_after
+
+    def _rescue(self, worker_id: str, now: datetime) -> int:
+        runs = self.claims.running_of([worker_id])
+        settlements = [Settlement(run, settle(run, Stalled(), now, self.rng)) for run in runs]
+        settled = self.claims.rescue([worker_id], settlements, now)
+        for one in settlements:
+            if one.run.id in settled.written:
+                self.emit(JobSettled(one.run, settled.written[one.run.id], now))
+        if runs:
+            self.emit(WorkerRescued(worker_id, tuple(runs)))
+        return len(settled.written)

@@ -1,0 +1,134 @@
+"""Gathers what runs say, so that ten thousand progress calls a second cost a few writes a second."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from runner.domain.job import Run
+from runner.domain.said import LogLine, OutputPiece, Progress, Writes
+from runner.storage.logs import LogStore
+from runner.telemetry import Emit, JobProgressed
+
+EARLY = 2_000  # so many unwritten lines or pieces of one run ring for a flush before its time
+BYTES = 4 * 1024 * 1024
+LOG_BUDGET = 4 * 1024 * 1024  # bytes of log text that one run may write
+
+
+@dataclass(slots=True)
+class _Unwritten:
+    run: Run
+    progress: Progress | None = None
+    lines: list[LogLine] = field(default_factory=list)
+    outputs: list[OutputPiece] = field(default_factory=list)
+    log_bytes: int = 0
+
+
+class Recorder:
+    """One for each worker. `flush` is called a few times a second; `take` gives the rest to the settle."""
+
+    def __init__(self, store: LogStore, emit: Emit, lost: Callable[[int], None], ring: Callable[[], None]) -> None:
+        self._store = store
+        self._emit = emit
+        self._lost = lost
+        self._ring = ring
+        self._lock = threading.Lock()
+        self._flushing = threading.Lock()
+        self._said: dict[int, _Unwritten] = {}
+
+    def sink(self, run: Run) -> RunSink:
+        with self._lock:
+            self._said[run.id] = _Unwritten(run)
+        return RunSink(self, run)
+
+    def flush(self) -> None:
+        """Write what was said since the last time; tell of the runs whose claim is lost."""
+        with self._flushing:
+            with self._lock:
+                batch = [self._drain(said) for said in self._said.values() if _is_dirty(said)]
+            if not batch:
+                return
+            for job_id in self._store.write(batch):
+                self._lost(job_id)
+
+    def take(self, run: Run) -> Writes | None:
+        """The rest of what a run said, to be written in the transaction that settles it; then the run is forgotten."""
+        with self._flushing, self._lock:
+            said = self._said.get(run.id)
+            if said is None or said.run.claim_token != run.claim_token:
+                return None
+            del self._said[run.id]
+            return self._drain(said) if _is_dirty(said) else None
+
+    def _drain(self, said: _Unwritten) -> Writes:
+        writes = Writes(said.run, said.progress, tuple(said.lines), tuple(said.outputs))
+        said.progress, said.lines, said.outputs = None, [], []
+        return writes
+
+    def _mine(self, run: Run) -> _Unwritten | None:
+        said = self._said.get(run.id)
+        return said if said is not None and said.run.claim_token == run.claim_token else None
+
+    def progress(self, run: Run, progress: Progress) -> None:
+        with self._lock:
+            said = self._mine(run)
+            if said is None:
+                return
+            said.progress = _merged(said.progress, progress)
+        self._emit(JobProgressed(run.id, progress.percent, progress.step, progress.message))
+
+    def log(self, run: Run, line: LogLine) -> None:
+        with self._lock:
+            said = self._mine(run)
+            if said is None or said.log_bytes > LOG_BUDGET:
+                return
+            said.log_bytes += len(line.message) + 1
+            if said.log_bytes > LOG_BUDGET:
+                line = LogLine(line.at, "warning", f"[the log is cut here: {LOG_BUDGET:,} bytes for one run]")
+            said.lines.append(line)
+            many = len(said.lines) == EARLY
+        if many:
+            self._ring()
+
+    def output(self, run: Run, piece: OutputPiece) -> None:
+        with self._lock:
+            said = self._mine(run)
+            if said is None:
+                return
+            said.outputs.append(piece)
+            many = len(said.outputs) == EARLY or sum(len(one.data) for one in said.outputs[-2:]) > BYTES
+        if many:
+            self._ring()
+
+
+@dataclass(frozen=True, slots=True)
+class RunSink:
+    """The recorder, bound to one run."""
+
+    recorder: Recorder
+    run: Run
+
+    def progress(self, progress: Progress) -> None:
+        self.recorder.progress(self.run, progress)
+
+    def log(self, line: LogLine) -> None:
+        self.recorder.log(self.run, line)
+
+    def output(self, piece: OutputPiece) -> None:
+        self.recorder.output(self.run, piece)
+
+
+def _is_dirty(said: _Unwritten) -> bool:
+    return said.progress is not None or bool(said.lines) or bool(said.outputs)
+
+
+def _merged(old: Progress | None, new: Progress) -> Progress:
+    if old is None:
+        return new
+    known = [percent for percent in (old.percent, new.percent) if percent is not None]
+    return Progress(
+        max(known, default=None),
+        old.step if new.step is None else new.step,
+        old.message if new.message is None else new.message,
+    )

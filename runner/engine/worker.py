@@ -1,0 +1,152 @@
+"""Claims jobs, hands them to the executor, settles how they ended. One transaction does the last and the first."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from random import Random
+
+from runner.domain.errors import HandlerNotFound, RunnerError
+from runner.domain.job import NewJob, Run
+from runner.domain.lifecycle import settle
+from runner.domain.outcome import Completed, Failed, Outcome
+from runner.domain.schedule import DEFAULT_QUEUE, Definitions
+from runner.engine.executor import Executor, Finished
+from runner.engine.handlers import Handler, check_isolation, resolve
+from runner.engine.recorder import Recorder
+from runner.storage.claims import ClaimRequest, ClaimStore, Lane, Settlement
+from runner.telemetry import ClaimLost, Emit, JobSettled, JobStarted
+
+POLL = 1.0  # seconds between two looks where nothing rings
+LANES_KEPT = 1.0  # seconds for which the list of queues with pending jobs is trusted
+
+MakeChild = Callable[[Run, "Finished"], list[NewJob]]
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which jobs a worker takes. Empty or None: all."""
+
+    queues: frozenset[str] | None = None
+    exclude_queues: frozenset[str] = frozenset()
+    types: frozenset[str] | None = None
+    schedules: frozenset[str] | None = None
+
+    def takes_queue(self, queue: str) -> bool:
+        return queue not in self.exclude_queues and (self.queues is None or queue in self.queues)
+
+    def takes_type(self, name: str) -> bool:
+        return self.types is None or name in self.types
+
+
+EVERYTHING = Selection()
+
+
+@dataclass(slots=True)
+class Worker:
+    """Up to `concurrency` jobs at once: threads, coroutines and processes counted together."""
+
+    worker_id: str
+    concurrency: int
+    claims: ClaimStore
+    executor: Executor
+    recorder: Recorder
+    emit: Emit
+    rng: Random
+    make_children: MakeChild
+    selection: Selection = EVERYTHING
+    accepting: bool = True
+    _handlers: Mapping[str, tuple[Handler, str]] = field(default_factory=dict)
+    _definitions: Definitions = field(default_factory=Definitions)
+    _queues_seen: list[tuple[str, str]] = field(default_factory=list)
+    _looked_at: float = -LANES_KEPT
+    _unsettled: list[Settlement] = field(default_factory=list)
+
+    def know(self, definitions: Definitions) -> None:
+        """Take over a file: its job types are what this worker can run."""
+        packages = definitions.runner.handler_packages
+        known: dict[str, tuple[Handler, str]] = {}
+        for job_type in definitions.job_types.values():
+            try:
+                handler = resolve(job_type.handler, packages)
+                check_isolation(job_type, handler)
+            except HandlerNotFound:
+                continue  # the file was checked where it was applied; here its jobs wait for a worker that has the code
+            known[job_type.name] = (handler, job_type.isolation or ("async" if handler.is_async else "thread"))
+        self._handlers, self._definitions, self._looked_at = known, definitions, -LANES_KEPT
+
+    def tick(self, now: datetime) -> float:
+        """Settle what has ended, claim what is due, start it. Returns seconds until the next look."""
+        overdue = self.executor.check_times()
+        finished = self.executor.take()
+        free = self.concurrency - self.executor.occupied - len(self._unsettled) if self.accepting else 0
+        claimed = self._settle_and_claim(finished, free, now)
+        for run in claimed:
+            self._start(run, now)
+        if len(claimed) == free and free > 0:
+            return 0.0 if self.executor.occupied < self.concurrency else min(POLL, overdue or POLL)
+        return min(POLL, overdue if overdue is not None else POLL)
+
+    def lanes(self) -> list[Lane]:
+        """What may be claimed now: every known type in its own queue, and where else jobs of it wait."""
+        if time.monotonic() - self._looked_at >= LANES_KEPT:
+            self._queues_seen = self.claims.lanes()
+            self._looked_at = time.monotonic()
+        types = self._definitions.job_types
+        own = {(types[name].queue if name in types else DEFAULT_QUEUE, name) for name in self._handlers}
+        pairs = own | {(queue, name) for queue, name in self._queues_seen if name in self._handlers}
+        return [
+            Lane(queue, name, types[name].limit)
+            for queue, name in sorted(pairs)
+            if self.selection.takes_queue(queue) and self.selection.takes_type(name)
+        ]
+
+    def has_work(self) -> bool:
+        return self.executor.occupied > 0 or bool(self._unsettled)
+
+    def next_due(self) -> datetime | None:
+        """When the next job that this worker would take is due."""
+        self._looked_at = -LANES_KEPT
+        lanes = self.lanes()
+        return self.claims.next_due(lanes, self.selection.schedules) if lanes else None
+
+    def stop_cancelled(self) -> None:
+        """Ask the runs to stop that somebody wants cancelled."""
+        if self.executor.occupied:
+            for job_id, (token, reason) in self.claims.cancel_requests(self.worker_id).items():
+                self.executor.request_stop(job_id, "cancel", reason, token)
+
+    def _settle_and_claim(self, finished: Sequence[Finished], free: int, now: datetime) -> list[Run]:
+        request = ClaimRequest(self.worker_id, self.lanes() if free > 0 else [], free, self.selection.schedules)
+        if not finished and not self._unsettled:
+            return self.claims.claim(request, now)
+        settlements = self._unsettled + [self._settlement(one, now) for one in finished]
+        self._unsettled = settlements  # kept where the database cannot be written now: the next tick tries again
+        settled = self.claims.settle(settlements, now, request)
+        self._unsettled = []
+        for one in settlements:
+            if one.run.id in settled.lost:
+                self.emit(ClaimLost(one.run, now))
+            else:
+                self.emit(JobSettled(one.run, settled.written[one.run.id], now))
+        return settled.claimed
+
+    def _settlement(self, one: Finished, now: datetime) -> Settlement:
+        outcome, children = self._with_children(one)
+        writes = self.recorder.take(one.run)
+        return Settlement(one.run, settle(one.run, outcome, now, self.rng), tuple(children), writes)
+
+    def _with_children(self, one: Finished) -> tuple[Outcome, list[NewJob]]:
+        if not one.children or not isinstance(one.outcome, Completed):
+            return one.outcome, []
+        try:
+            return one.outcome, self.make_children(one.run, one)
+        except RunnerError as error:
+            return Failed(f"ctx.enqueue: {error.message}", for_good=True), []
+
+    def _start(self, run: Run, now: datetime) -> None:
+        handler, kind = self._handlers[run.type]
+        self.emit(JobStarted(run, now))
+        self.executor.start(run, handler, kind)
