@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
@@ -26,26 +26,19 @@ READERS: dict[str, Callable[[Any], Any]] = {
 }
 
 
-def build(data: Data, *, without: Collection[str] = ()) -> Definitions:
-    """The definitions of a document that has no errors, but for the job types in `without`, which are left out."""
-    types = {name: entry for name, entry in data.get("job_types", {}).items() if name not in without}
+def build(data: Data) -> Definitions:
+    """The definitions of a document that has no errors."""
     return Definitions(
         version=int(data["version"]),
         timezone=data.get("timezone", "UTC"),
         runner=RunnerOptions(**_read(data.get("runner", {}))),
         defaults=data.get("defaults", {}),
         limits={name: int(size) for name, size in data.get("limits", {}).items()},
-        job_types=_each(types, lambda name, entry: _job_type(name, entry, data)),
+        job_types=_each(data.get("job_types", {}), lambda name, entry: _job_type(name, entry, data)),
         schedules=_each(data.get("schedules", {}), lambda name, entry: _schedule(name, entry, data)),
         workflows=_each(data.get("workflows", {}), lambda name, entry: _workflow(name, entry, data)),
         notify=_each(data.get("notify", {}), lambda name, entry: NotifyTarget(name=name, **_read(entry))),
     )
-
-
-def build_job_types(data: Data, without: Collection[str]) -> Definitions:
-    """Only the job types and the options: what can be said of a document whose other parts are broken."""
-    parts = {name: data[name] for name in ("version", "runner", "defaults", "job_types") if name in data}
-    return build(parts, without=without)
 
 
 def _job_type(name: str, entry: Data, data: Data) -> JobType:

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from runner.config.document import MAX_PROBLEMS
 from runner.config.places import Document, Path, Place, dotted
+from runner.config.rules import Complaint
 from runner.config.suggest import Suggester
 from runner.domain.problem import Problem, Severity, in_file_order
 
@@ -21,6 +22,7 @@ class Findings:
         self.suggester = Suggester()
         self._problems: dict[tuple[str, int, int, str], Problem] = {}
         self._broken: set[Path] = set()
+        self._meant: set[Path] = set()
         self._settled: set[Place] = set()
         self._current: set[Place] = set()
         for problem in problems:
@@ -48,6 +50,22 @@ class Findings:
 
     def warning(self, code: str, path: Path, message: str, hint: str | None = None) -> None:
         self._add("warning", code, path, message, hint, at_key=False)
+
+    def is_meant(self, path: Path) -> bool:
+        """Whether a misspelt key stands for that one, so that nobody needs to hear that it is missing."""
+        return path in self._meant
+
+    def complain_all(self, complaints: Iterable[Complaint], below: Path = (), severity: Severity = "error") -> None:
+        """Complaints about what stands below a path. What is missing only because it is misspelt is not said twice."""
+        for complaint in sorted(complaints, key=lambda one: one.missing is not None):
+            if complaint.missing is None or not self.is_meant((*below, *complaint.path, complaint.missing)):
+                self._complain(complaint, below, severity)
+
+    def _complain(self, complaint: Complaint, below: Path, severity: Severity) -> None:
+        path = (*below, *complaint.path)
+        if complaint.meant is not None:
+            self._meant.add((*path[:-1], complaint.meant))
+        self._add(severity, complaint.code, path, complaint.message, complaint.hint, complaint.at_key)
 
     def is_broken(self, path: Path) -> bool:
         """Whether an error stands at the path or below it."""

@@ -6,12 +6,15 @@ import hashlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from runner.config.build import build, build_job_types
+from runner.config.build import build
 from runner.config.crosschecks import cross_check
 from runner.config.document import MAX_BYTES, decode, read_document
 from runner.config.findings import Findings
 from runner.config.places import Document
+from runner.config.places import Path as Place
+from runner.config.raw import entries, mapping
 from runner.config.validate import validate
 from runner.domain.errors import ConfigInvalid
 from runner.domain.problem import Problem, in_file_order
@@ -85,16 +88,25 @@ def _definitions(
 
 
 def _check_handlers(findings: Findings, check_handlers: CheckHandlers) -> None:
-    data = findings.document.data
-    shared = ((), ("runner",), ("defaults",))
-    if not isinstance(data, dict) or any(findings.is_broken(path) for path in shared[1:]):
-        return
-    types = data.get("job_types")
-    if not isinstance(types, dict) or "version" not in data:
-        return
-    broken = {name for name in types if findings.is_broken(("job_types", name))}
-    for name, code, message, hint in check_handlers(build_job_types(data, broken)):
+    for name, code, message, hint in check_handlers(build(_sound_types(findings))):
         findings.error(code, ("job_types", name, "handler"), message, hint)
+
+
+def _sound_types(findings: Findings) -> dict[str, Any]:
+    """The job types with a handler that can be looked at, without those of their fields that are broken."""
+    data = mapping(findings.document.data)
+    sound: dict[str, Any] = {"version": 1, "job_types": {}}
+    for section in ("runner", "defaults"):
+        sound[section] = _sound_fields(findings, (section,), mapping(data.get(section)))
+    for path, entry in entries(data, "job_types"):
+        fields = _sound_fields(findings, path, entry)
+        if "handler" in fields:
+            sound["job_types"][path[-1]] = fields
+    return sound
+
+
+def _sound_fields(findings: Findings, path: Place, entry: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in entry.items() if not findings.is_broken((*path, name))}
 
 
 def _unreadable(path: Path, error: Exception) -> Problem:

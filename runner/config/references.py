@@ -19,7 +19,7 @@ REFERENCE = re.compile(
     r"|(?P<malformed>\$\{)"
 )
 STEP_PATH = re.compile(r"\s*steps\.(?P<step>[A-Za-z0-9_][A-Za-z0-9_-]*)\.result(?P<path>(?:\.[A-Za-z0-9_-]+)*)\s*")
-SECRETS = re.compile(r"SECRET|TOKEN|PASSWORD|PASSWD|(?:^|_)KEY|KEY$", re.IGNORECASE)
+SECRETS = re.compile(r"SECRET|TOKEN|PASSWORD|PASSWD|API_?KEY|(?:^|_)KEY(?:_|$)", re.IGNORECASE)
 
 
 class UnsetVariable(RunnerError):  # noqa: N818 - named as the thing that is wrong, like all of ours

@@ -1,0 +1,168 @@
+"""Payloads against the schema of their job type: defaults filled in, and what does not fit in plain words.
+
+Used for the file and at each enqueue, so the validators are built once for each schema.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import replace
+from itertools import islice
+from typing import Any
+
+from jsonschema.exceptions import best_match
+from referencing.exceptions import Unresolvable
+
+from runner.config.fill import fill
+from runner.config.payload_schema import MAX_DEPTH, Data, effective, property_names, validator_for
+from runner.config.places import Path, dotted
+from runner.config.rules import RULES, Broken, Complaint, Rule, broken_rule, unknown_fields
+from runner.config.suggest import Suggester
+from runner.config.words import label, shown
+from runner.domain.problem import Problem
+
+WHOLE = "the payload"
+MAX_COMPLAINTS = 100
+
+
+def complete(schema: Data | None, payload: Data) -> dict[str, Any]:
+    """A copy of the payload with the schema's defaults where nothing stands, inside of what is there too.
+
+    >>> complete({"properties": {"days": {"default": 30}, "dry": {"type": "boolean"}}}, {"dry": True})
+    {'dry': True, 'days': 30}
+    """
+    return fill(effective(schema), payload)
+
+
+def check(schema: Data | None, payload: Any) -> list[Problem]:
+    """What does not fit, with the path of each place in the payload. Empty: it fits."""
+    return [
+        Problem(complaint.code, complaint.message, path=dotted(complaint.path), hint=complaint.hint)
+        for complaint in complaints(schema, payload, Suggester())
+    ]
+
+
+def complaints(
+    schema: Data | None, payload: Any, suggester: Suggester, later: Collection[Path] = ()
+) -> list[Complaint]:
+    """The same with paths that can be looked up in a document. The schema itself must be valid.
+
+    `later` are the paths of values that are not known yet: nothing is said of them.
+    """
+    found = list(_not_json(payload))
+    if found:
+        return found[:MAX_COMPLAINTS]
+    try:
+        found = validator_for(schema).iter_errors(payload)
+        errors = list(islice((error for error in found if not _depends_on(error, later)), MAX_COMPLAINTS))
+    except (RecursionError, Unresolvable):
+        return [Complaint("payload-schema", (), "the payload_schema cannot be followed to its end", LOOK)]
+    return [complaint for error in errors for complaint in _said(error, suggester)]
+
+
+def _depends_on(error: Any, later: Collection[Path]) -> bool:
+    """Whether a value that is not known yet may make the rule hold after all."""
+    path = tuple(error.absolute_path)
+    return any(path == at or (at[: len(path)] == path and error.validator not in KEYS_ALONE) for at in later)
+
+
+def _said(error: Any, suggester: Suggester) -> Iterator[Complaint]:
+    broken = broken_rule(error, WHOLE, suggester)
+    if broken.rule in ("anyOf", "oneOf") and error.context:
+        yield from _no_branch(error, broken)
+        return
+    for complaint in PAYLOAD_RULES.get(broken.rule, _does_not_fit)(broken):
+        yield replace(complaint, code="payload")
+
+
+def _no_branch(error: Any, broken: Broken) -> Iterator[Complaint]:
+    """None of several forms fits: the types that would, or else what the closest form lacks."""
+    kinds = [inner.validator_value for inner in error.context if inner.validator == "type" and not inner.relative_path]
+    if len(kinds) == len(broken.bound):
+        names = [name for kind in kinds for name in ([kind] if isinstance(kind, str) else kind)]
+        for complaint in RULES["type"](replace(broken, rule="type", bound=list(dict.fromkeys(names)))):
+            yield replace(complaint, code="payload")
+        return
+    yield from _said(best_match(error.context), broken.suggester)
+
+
+def _const(broken: Broken) -> Iterator[Complaint]:
+    message = f"{broken.label} must be {shown(broken.bound)}, not {shown(broken.value)}"
+    yield Complaint("payload", broken.path, message, f"write {shown(broken.bound)}")
+
+
+def _pattern(broken: Broken) -> Iterator[Complaint]:
+    path = (*broken.path, broken.value) if broken.is_key else broken.path
+    message = f"{shown(broken.value)} does not have the form {broken.bound}"
+    yield Complaint("payload", path, message, LOOK, broken.is_key)
+
+
+def _format(broken: Broken) -> Iterator[Complaint]:
+    message = f"{broken.label} must be a text of the format {broken.bound}, not {shown(broken.value)}"
+    yield Complaint("payload", broken.path, message, LOOK)
+
+
+def _unevaluated(broken: Broken) -> Iterator[Complaint]:
+    """The library names these keys in the text of its message alone."""
+    known = list(property_names(broken.schema))
+    unknown = [key for key in broken.value if key not in known]
+    if unknown:
+        narrowed = replace(broken, schema={"properties": dict.fromkeys(known)}, value=unknown)
+        yield from unknown_fields(narrowed)
+    else:
+        yield from _does_not_fit(broken)
+
+
+def _does_not_fit(broken: Broken) -> Iterator[Complaint]:
+    yield Complaint("payload", broken.path, f"{broken.label} does not fit: {shown(broken.value)}", LOOK)
+
+
+KEYS_ALONE = frozenset({"type", "required", "additionalProperties", "unevaluatedProperties", "dependentRequired"})
+LOOK = "look at the payload_schema of the job type"
+PAYLOAD_RULES: dict[str, Rule] = {
+    **RULES,
+    "const": _const,
+    "pattern": _pattern,
+    "format": _format,
+    "unevaluatedProperties": _unevaluated,
+}
+
+
+def _not_json(payload: Any) -> Iterator[Complaint]:
+    """What JSON or the databases cannot carry: other objects, NaN, keys that are not text, NUL, half characters."""
+    pending: list[tuple[Path, Any]] = [((), payload)]
+    while pending:
+        path, value = pending.pop()
+        if len(path) > MAX_DEPTH:
+            yield Complaint("payload", path[:1], f"{label(path[:1])} is nested deeper than {MAX_DEPTH} levels")
+            return
+        if reason := _refused(value):
+            yield Complaint("payload", path, f"{label(path) if path else WHOLE} {reason}")
+        elif isinstance(value, Mapping):
+            bad = [key for key in value if not isinstance(key, str) or _refused(key)]
+            yield from (Complaint("payload", path, f"{key!a} cannot be a key: keys are text") for key in bad)
+            pending.extend(((*path, key), child) for key, child in value.items() if isinstance(key, str))
+        elif isinstance(value, list):
+            pending.extend(((*path, index), child) for index, child in enumerate(value))
+
+
+def _refused(value: Any) -> str | None:
+    match value:
+        case str():
+            return None if "\0" not in value and _encodable(value) else "holds a character that cannot be stored"
+        case float():
+            return None if math.isfinite(value) else f"is {value}, which JSON cannot carry"
+        case None | bool() | int() | list() | dict():
+            return None
+    return f"is no JSON: {type(value).__name__}"
+
+
+def _encodable(text: str) -> bool:
+    if text.isascii():
+        return True
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

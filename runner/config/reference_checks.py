@@ -1,0 +1,81 @@
+"""Cross-checks of references: only where they are read, only to what is there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from runner.config.findings import Findings
+from runner.config.places import Path
+from runner.config.raw import Data, mapping, needs_of
+from runner.config.references import Malformed, Reference, StepResult, Variable, in_text, texts_in
+from runner.config.suggest import did_you_mean
+from runner.config.words import shown
+
+WHERE = "references are read in payloads, and in the webhook and the secret of a notify target"
+
+
+def check_references(findings: Findings, data: Data, environ: Mapping[str, str]) -> None:
+    for path, text in texts_in(data):
+        if str(path[0]).startswith("x-"):
+            continue
+        for reference in in_text(text):
+            _check(findings, data, path, reference, environ)
+
+
+def _check(findings: Findings, data: Data, path: Path, reference: Reference, environ: Mapping[str, str]) -> None:
+    match reference:
+        case Variable():
+            _check_variable(findings, path, reference, environ)
+        case StepResult() if in_step_payload(path):
+            _check_step(findings, data, path, reference)
+        case StepResult():
+            message = "the result of a step is read in the payload of another step of its workflow only"
+            findings.error("reference", path, message, "write the value itself")
+        case Malformed(text) if in_payload(path):
+            hint = "write ${NAME}, ${NAME:-default} or ${{ steps.X.result.path }}; $${ is the text ${ itself"
+            findings.error("reference", path, f"{shown(text)} is not a reference", hint)
+
+
+def _check_variable(findings: Findings, path: Path, variable: Variable, environ: Mapping[str, str]) -> None:
+    if not in_payload(path) and not in_notify(path):
+        findings.error("reference", path, f"${{{variable.name}}} is not read here", f"write the value itself: {WHERE}")
+    elif not variable.is_set(environ):
+        hint = f"set it, or write ${{{variable.name}:-default}}"
+        findings.error("unset-variable", path, f"the environment has no {variable.name}", hint)
+    elif in_payload(path) and variable.looks_secret:
+        hint = "let the handler read it from the environment; payloads are stored and shown"
+        findings.warning("secret-in-payload", path, f"{variable.name} looks like a secret", hint)
+
+
+def _check_step(findings: Findings, data: Data, path: Path, reference: StepResult) -> None:
+    known = mapping(mapping(mapping(data.get("workflows")).get(str(path[1]))).get("steps"))
+    if reference.step not in known:
+        hint = did_you_mean(findings.suggester.closest(reference.step, known))
+        findings.error("unknown-step", path, f'there is no step "{reference.step}"', hint)
+    elif reference.step not in _before(known, str(path[3])):
+        message = f'step "{reference.step}" need not have ended when this one starts'
+        findings.error("reference", path, message, f"add it: needs: [{reference.step}]")
+
+
+def _before(steps: Data, name: str) -> set[str]:
+    """The steps that have ended when this one starts."""
+    found: set[str] = set()
+    pending = [name]
+    while pending:
+        for needed, _ in needs_of(steps.get(pending.pop())):
+            if needed not in found:
+                found.add(needed)
+                pending.append(needed)
+    return found - {name}
+
+
+def in_payload(path: Path) -> bool:
+    return (path[0] == "schedules" and path[2:3] == ("payload",)) or in_step_payload(path)
+
+
+def in_step_payload(path: Path) -> bool:
+    return path[0] == "workflows" and path[2:3] == ("steps",) and path[4:5] == ("payload",)
+
+
+def in_notify(path: Path) -> bool:
+    return path[0] == "notify" and path[2:] in (("webhook",), ("secret",))
