@@ -55,12 +55,16 @@ class RecordedYouTube(BaseAdapter):
                 return self.page
             case "/youtubei/v1/player":
                 assert query["key"] == "recorded_key-1"
-                return json.dumps(self._player(json.loads(request.body or b"{}")["videoId"]))
+                return json.dumps(self._player(self._asked(request)))
             case "/api/timedtext":
                 return self._timed_text(query["v"], query["track"])
             case "/feeds/videos.xml":
                 return self._feed(query["channel_id"])
         raise AssertionError(path)
+
+    def _asked(self, request: requests.PreparedRequest) -> str:
+        assert isinstance(request.body, bytes)
+        return str(json.loads(request.body)["videoId"])
 
     def _player(self, video: str) -> dict[str, Any]:
         known = self.videos.get(video)

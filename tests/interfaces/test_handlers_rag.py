@@ -6,6 +6,7 @@ import sqlite3
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 import requests
@@ -41,7 +42,7 @@ def recorded(monkeypatch: pytest.MonkeyPatch) -> RecordedYouTube:
     return answers
 
 
-def sync(**payload: object) -> dict[str, object]:
+def sync(**payload: object) -> dict[str, Any]:
     return sync_channel(as_context(RecordingContext()), payload)
 
 
@@ -97,7 +98,7 @@ def test_bad_files(folder: Path, database: Path) -> None:
     (folder / "talks/escape.srt").symlink_to("/etc/passwd")
     (folder / "talks/notes.txt").write_bytes(b"not ours")
     result = sync(folder=str(folder))
-    failed = {failure["transcript"]: failure["error"] for failure in result["failed"]}  # type: ignore[index, attr-defined]
+    failed = {failure["transcript"]: failure["error"] for failure in result["failed"]}
     assert set(failed) == {"talks/broken", "talks/folder", "talks/huge", "talks/escape"}
     assert "outside the folder" in failed["talks/escape"]
     assert "larger than" in failed["talks/huge"]
@@ -192,7 +193,7 @@ def test_youtube_video_without_transcript(
     if video is not None:
         recorded.videos["bad"] = video
     result = sync(source="youtube", video_ids=["bad", "good"])
-    (failure,) = result["failed"]  # type: ignore[misc]
+    (failure,) = result["failed"]
     assert failure["transcript"] == "videos/bad"
     assert failure["error"].startswith(error)
     assert "\n" not in failure["error"]

@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from handlers import maintenance
-from handlers.cache_folder import CacheFolder
+from handlers.cache_folder import CacheFile, CacheFolder
 from handlers.maintenance import cache_place, clean_cache
 from handlers.places import ROOT
 from runner import JobCancelled
@@ -35,7 +35,7 @@ def put(path: Path, *, days: float = 0, size: int = 10) -> Path:
     return path
 
 
-def clean(**payload: object) -> dict[str, object]:
+def clean(**payload: object) -> dict[str, Any]:
     return clean_cache(as_context(RecordingContext()), payload)
 
 
@@ -204,7 +204,7 @@ def test_failures_are_reported(cache: Path, monkeypatch: pytest.MonkeyPatch) -> 
     put(cache / "b", days=40)
     remove = CacheFolder.remove
 
-    def refuse(self: CacheFolder, file: maintenance.CacheFile) -> bool:
+    def refuse(self: CacheFolder, file: CacheFile) -> bool:
         if file.name in refused:
             raise PermissionError(1, "Operation not permitted")
         return remove(self, file)
@@ -224,7 +224,7 @@ def test_odd_names(cache: Path) -> None:
         pass
     put(cache / "new\nline")
     result = clean(older_than_days=0)
-    assert sorted(result["paths_removed"]) == ["\\xff\\xfe", "new\nline"]  # type: ignore[call-overload]
+    assert sorted(result["paths_removed"]) == ["\\xff\\xfe", "new\nline"]
     assert names(cache) == set()
 
 
