@@ -113,8 +113,10 @@ def _store(ctx: JobContext, engine: Engine, feed: str, answer: Fetched) -> Count
     counts = Counts()
     for start in range(0, len(documents), BATCH):
         ctx.check()
+        # In one order everywhere, so that two processes with the same entries wait for each other and never in a circle.
+        batch = sorted(documents[start : start + BATCH], key=lambda document: document.external_id)
         with engine.begin() as connection:
-            counts.add(save(connection, documents[start : start + BATCH], datetime.now(UTC)))
+            counts.add(save(connection, batch, datetime.now(UTC)))
     ctx.log(
         f"{_name(feed)}: {len(documents)} entries, {counts.documents_added} new, {counts.documents_updated} changed"
     )

@@ -260,6 +260,7 @@ def test_truncated_body(server: FeedServer) -> None:
         (zlib.compress(rss("Grüße")), {"Content_Encoding": "deflate"}),
         (rss("Grüße"), {"Content_Type": "application/rss+xml; charset=iso-8859-1"}),
         (rss("Grüße"), {"Content_Type": "text/xml; charset=us-ascii"}),
+        (rss("Grüße"), {"Content_Type": "text/xml; charset=windows-1251"}),
         (rss("Grüße"), {"Content_Type": "text/plain; charset=nonsense"}),
         (rss("Grüße", encoding="iso-8859-1"), {"Content_Type": "application/rss+xml"}),
         (rss("Grüße", encoding="iso-8859-1"), {"Content_Type": "application/rss+xml; charset=utf-8"}),

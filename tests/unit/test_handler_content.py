@@ -85,9 +85,9 @@ import sys
 from datetime import UTC, datetime
 from handlers.content import NewDocument, open_content, save
 total = 0
+print("ready", flush=True)
+sys.stdin.readline()
 with open_content() as engine:
-    print("ready", flush=True)
-    sys.stdin.readline()
     for number in range(150):
         with engine.begin() as connection:
             counts = save(connection, [NewDocument("test", str(number), "news", "T", "x" * 500)], datetime.now(UTC))
