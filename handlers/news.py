@@ -113,7 +113,7 @@ def _store(ctx: JobContext, engine: Engine, feed: str, answer: Fetched) -> Count
     counts = Counts()
     for start in range(0, len(documents), BATCH):
         ctx.check()
-        # In one order everywhere, so that two processes with the same entries wait for each other and never in a circle.
+        # In one order everywhere: two processes with the same entries wait for each other, but never in a circle.
         batch = sorted(documents[start : start + BATCH], key=lambda document: document.external_id)
         with engine.begin() as connection:
             counts.add(save(connection, batch, datetime.now(UTC)))

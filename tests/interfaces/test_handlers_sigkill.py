@@ -83,35 +83,35 @@ def distinct(database: Path) -> int:
 
 
 def test_channel(database: Path, tmp_path: Path) -> None:
-    """rag_sync_channel, killed among 600 transcripts."""
+    """rag_sync_channel, killed among 300 transcripts."""
     (tmp_path / "channels/talks").mkdir(parents=True)
-    for number in range(600):
+    for number in range(300):
         said = f"1\n00:00:01,000 --> 00:00:02,000\nTalk number {number}\n"
         (tmp_path / f"channels/talks/{number}.srt").write_text(said)
     payload = {"folder": str(tmp_path / "channels")}
     before = kill_half_way(database, 30, "handlers.rag", "sync_channel", json.dumps(payload))
-    assert before < 600
+    assert before < 300
 
     result = sync_channel(as_context(RecordingContext()), payload)
 
-    assert (result["documents_added"], result["documents_unchanged"]) == (600 - before, before)
-    assert stored(database) == distinct(database) == 600
+    assert (result["documents_added"], result["documents_unchanged"]) == (300 - before, before)
+    assert stored(database) == distinct(database) == 300
 
 
 def test_news(database: Path, tmp_path: Path) -> None:
-    """rag_sync_news, killed among 60 feeds of 40 entries."""
-    for number in range(60):
+    """rag_sync_news, killed among 30 feeds of 40 entries."""
+    for number in range(30):
         items = "".join(f"<item><guid>g{item}</guid><title>t{item}</title></item>" for item in range(40))
         markup = f'<rss version="2.0"><channel><title>{number}</title>{items}</channel></rss>'
         (tmp_path / f"{number}.xml").write_text(markup)
-    payload = {"feeds": [str(tmp_path / f"{number}.xml") for number in range(60)]}
+    payload = {"feeds": [str(tmp_path / f"{number}.xml") for number in range(30)]}
     before = kill_half_way(database, 200, "handlers.news", "sync_news", json.dumps(payload))
-    assert before < 2400
+    assert before < 1200
 
     result = sync_news(as_context(RecordingContext()), payload)
 
-    assert (result["documents_added"], result["documents_unchanged"]) == (2400 - before, before)
-    assert stored(database) == distinct(database) == 2400
+    assert (result["documents_added"], result["documents_unchanged"]) == (1200 - before, before)
+    assert stored(database) == distinct(database) == 1200
 
 
 def test_inside_a_transaction(database: Path) -> None:
