@@ -20,11 +20,13 @@ class RecordingContext:
         self.progressed: list[tuple[float, str | None, str | None]] = []
         self.outputs: dict[str, tuple[str, bytes]] = {}
         self._on_check = on_check
+        self._was_raised = False
 
     def check(self) -> None:
         if self._on_check is not None:
             self._on_check(self)
-        if self.cancelled:
+        if self.cancelled and not self._was_raised:
+            self._was_raised = True  # once, as the real one: a handler that swallows it is not told again
             raise JobCancelled
 
     def progress(self, percent: float, step: str | None = None, message: str | None = None) -> None:
