@@ -19,6 +19,7 @@ from runner.config.scalars import NumberRefused, resolve
 
 MAX_DEPTH = 64
 MAX_NODES = 100_000
+LONGEST_PATH = 8
 PROPERTIES = re.compile(r"(?:[&!]\S*|#[^\n\r]*|\s+)+")
 
 Report = Callable[[str, int, str, str, str | None], None]  # code, index, path, message, hint
@@ -223,7 +224,7 @@ class Composer:
         return tuple(parts)
 
     def _problem(self, code: str, index: int, message: str, hint: str | None) -> None:
-        self._report(code, index, dotted(self._path()), message, hint)
+        self._report(code, index, dotted(self._path()[:LONGEST_PATH]), message, hint)
 
     def _refuse(self, code: str, index: int, message: str, hint: str) -> NoReturn:
         self._problem(code, index, message, hint)

@@ -6,7 +6,7 @@ Used for the file and at each enqueue, so the validators are built once for each
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator
 from dataclasses import replace
 from itertools import islice
 from typing import Any
@@ -15,7 +15,16 @@ from jsonschema.exceptions import best_match
 from referencing.exceptions import Unresolvable
 
 from runner.config.fill import fill
-from runner.config.payload_schema import MAX_DEPTH, Data, effective, property_names, validator_for
+from runner.config.payload_schema import (
+    MAX_DEPTH,
+    STEPS,
+    STEPS_LEFT,
+    Data,
+    TooMuchWork,
+    effective,
+    property_names,
+    validator_for,
+)
 from runner.config.places import Path, dotted
 from runner.config.rules import RULES, Broken, Complaint, Rule, broken_rule, unknown_fields
 from runner.config.suggest import Suggester
@@ -50,13 +59,14 @@ def complaints(
 
     `later` are the paths of values that are not known yet: nothing is said of them.
     """
-    found = list(_not_json(payload))
-    if found:
-        return found[:MAX_COMPLAINTS]
+    size, unfit = _not_json(payload)
+    if unfit:
+        return unfit[:MAX_COMPLAINTS]
+    STEPS_LEFT.set(STEPS + STEPS * size // 100)
     try:
         found = validator_for(schema).iter_errors(payload)
         errors = list(islice((error for error in found if not _depends_on(error, later)), MAX_COMPLAINTS))
-    except (RecursionError, Unresolvable):
+    except (RecursionError, TooMuchWork, Unresolvable):
         return [Complaint("payload-schema", (), "the payload_schema cannot be followed to its end", LOOK)]
     return [complaint for error in errors for complaint in _said(error, suggester)]
 
@@ -129,22 +139,28 @@ PAYLOAD_RULES: dict[str, Rule] = {
 }
 
 
-def _not_json(payload: Any) -> Iterator[Complaint]:
-    """What JSON or the databases cannot carry: other objects, NaN, keys that are not text, NUL, half characters."""
+def _not_json(payload: Any) -> tuple[int, list[Complaint]]:
+    """The number of values, and those that JSON or the databases cannot carry: other objects, NaN, NUL, odd keys."""
+    found: list[Complaint] = []
+    size = 0
     pending: list[tuple[Path, Any]] = [((), payload)]
     while pending:
         path, value = pending.pop()
-        if len(path) > MAX_DEPTH:
-            yield Complaint("payload", path[:1], f"{label(path[:1])} is nested deeper than {MAX_DEPTH} levels")
-            return
-        if reason := _refused(value):
-            yield Complaint("payload", path, f"{label(path) if path else WHOLE} {reason}")
-        elif isinstance(value, Mapping):
-            bad = [key for key in value if not isinstance(key, str) or _refused(key)]
-            yield from (Complaint("payload", path, f"{key!a} cannot be a key: keys are text") for key in bad)
+        size += 1
+        reason = _refused(value) if len(path) <= MAX_DEPTH else f"is nested deeper than {MAX_DEPTH} levels"
+        if reason:
+            shown_path = path[:8]
+            found.append(Complaint("payload", shown_path, f"{label(shown_path) if path else WHOLE} {reason}"))
+        elif isinstance(value, dict):
+            found += [Complaint("payload", path, f"{key!a} cannot be a key") for key in value if not _is_key(key)]
             pending.extend(((*path, key), child) for key, child in value.items() if isinstance(key, str))
         elif isinstance(value, list):
             pending.extend(((*path, index), child) for index, child in enumerate(value))
+    return size, found
+
+
+def _is_key(key: Any) -> bool:
+    return isinstance(key, str) and _refused(key) is None
 
 
 def _refused(value: Any) -> str | None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
-from functools import lru_cache
+from contextvars import ContextVar
+from functools import cache, lru_cache
 from typing import Any
 
 import jsonschema
@@ -18,6 +19,7 @@ from runner.config.suggest import Suggester, did_you_mean
 from runner.config.words import label, shown
 
 Data = Mapping[str, Any]
+DRAFT: Any = jsonschema.Draft202012Validator
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 SAYS_OTHERWISE = frozenset({"additionalProperties", "unevaluatedProperties"})
 COMBINES = frozenset({"$ref", "allOf", "anyOf", "oneOf", "if", "dependentSchemas"})
@@ -26,6 +28,8 @@ VALUES = frozenset({"default", "const", "enum", "examples"})
 NAMED = frozenset({"properties", "patternProperties", "$defs", "definitions", "dependentSchemas"})
 PATTERNS = "write a regular expression of Python; quote it in single quotes"
 MAX_DEPTH = 64
+MAX_APPLIED = 1_000
+STEPS = 5_000  # and as many for each hundred values of the payload
 
 
 def effective(schema: Data | None) -> dict[str, Any]:
@@ -43,11 +47,31 @@ def validator_for(schema: Data | None) -> Any:
     return _validator(json.dumps(effective(schema), sort_keys=True))
 
 
+class TooMuchWork(Exception):  # noqa: N818 - the schema is the error
+    """Following the references of a schema takes for ever: they multiply."""
+
+
+STEPS_LEFT: ContextVar[int] = ContextVar("STEPS_LEFT", default=STEPS)
+
+
 @lru_cache(maxsize=512)
 def _validator(text: str) -> Any:
-    return jsonschema.Draft202012Validator(
-        json.loads(text), registry=Registry(), format_checker=jsonschema.Draft202012Validator.FORMAT_CHECKER
-    )
+    return _checker()(json.loads(text), registry=Registry(), format_checker=DRAFT.FORMAT_CHECKER)
+
+
+@cache
+def _checker() -> Any:
+    extend: Any = jsonschema.validators.extend
+    return extend(DRAFT, {"$ref": _follow})
+
+
+def _follow(validator: Any, reference: str, instance: Any, schema: Any) -> Iterator[Any]:
+    """Without references a schema does no more work than its own size for each value; with them it may double."""
+    left = STEPS_LEFT.get() - 1
+    if left < 0:
+        raise TooMuchWork
+    STEPS_LEFT.set(left)
+    yield from DRAFT.VALIDATORS["$ref"](validator, reference, instance, schema) or ()
 
 
 def check_schema(schema: Data) -> list[Complaint]:
@@ -123,8 +147,7 @@ def _meta_rules(schema: Data) -> Iterator[Complaint]:
 
 @lru_cache(maxsize=1)
 def _meta_validator() -> Any:
-    validator = jsonschema.Draft202012Validator
-    return validator(validator.META_SCHEMA)
+    return DRAFT(DRAFT.META_SCHEMA)
 
 
 def _compiles(schema: Data) -> Iterator[Complaint]:
@@ -139,6 +162,26 @@ def _compiles(schema: Data) -> Iterator[Complaint]:
         if "$ref" in node and _goes_round(schema, node):
             message = f"{shown(node['$ref'])} only leads back to itself"
             yield _complaint((*path, "$ref"), message, "let it name a schema that says something")
+            return
+    for path, node in subschemas(schema):
+        if _multiplies(schema, node):
+            yield _complaint(path, f"its references multiply to more than {MAX_APPLIED:,} schemas", "use fewer of them")
+            return
+
+
+def _multiplies(root: Data, schema: Data) -> bool:
+    """Whether one value is checked by more schemas than anyone writes: references that double at each step."""
+    counts: dict[int, int] = {}
+    pending = [(schema, False)]
+    while pending:
+        node, is_ready = pending.pop()
+        applied = [part for part in _applied(root, node) if isinstance(part, Mapping)]
+        if is_ready:
+            counts[id(node)] = 1 + sum(counts[id(part)] for part in applied)
+        elif id(node) not in counts:
+            pending.append((node, True))
+            pending.extend((part, False) for part in applied)
+    return max(counts.values()) > MAX_APPLIED
 
 
 def _bad_pattern(pattern: str) -> str | None:
@@ -188,7 +231,7 @@ def _complaint(path: Path, message: str, hint: str) -> Complaint:
 
 
 KEYWORDS = (
-    *jsonschema.Draft202012Validator.VALIDATORS,
+    *DRAFT.VALIDATORS,
     *("$schema", "$defs", "$comment", "definitions", "then", "else", "minContains", "maxContains"),
     *("title", "description", "default", "deprecated", "readOnly", "writeOnly", "examples"),
     *("contentEncoding", "contentMediaType", "contentSchema"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from graphlib import CycleError, TopologicalSorter
 
 from runner.config.findings import Findings
 from runner.config.places import Path
@@ -15,19 +16,20 @@ WHERE = "references are read in payloads, and in the webhook and the secret of a
 
 
 def check_references(findings: Findings, data: Data, environ: Mapping[str, str]) -> None:
+    orders = _Orders(data)
     for path, text in texts_in(data):
         if str(path[0]).startswith("x-"):
             continue
         for reference in in_text(text):
-            _check(findings, data, path, reference, environ)
+            _check(findings, orders, path, reference, environ)
 
 
-def _check(findings: Findings, data: Data, path: Path, reference: Reference, environ: Mapping[str, str]) -> None:
+def _check(findings: Findings, orders: _Orders, path: Path, reference: Reference, environ: Mapping[str, str]) -> None:
     match reference:
         case Variable():
             _check_variable(findings, path, reference, environ)
         case StepResult() if in_step_payload(path):
-            _check_step(findings, data, path, reference)
+            _check_step(findings, orders, path, reference)
         case StepResult():
             message = "the result of a step is read in the payload of another step of its workflow only"
             findings.error("reference", path, message, "write the value itself")
@@ -47,26 +49,45 @@ def _check_variable(findings: Findings, path: Path, variable: Variable, environ:
         findings.warning("secret-in-payload", path, f"{variable.name} looks like a secret", hint)
 
 
-def _check_step(findings: Findings, data: Data, path: Path, reference: StepResult) -> None:
-    known = mapping(mapping(mapping(data.get("workflows")).get(str(path[1]))).get("steps"))
+def _check_step(findings: Findings, orders: _Orders, path: Path, reference: StepResult) -> None:
+    workflow, step = str(path[1]), str(path[3])
+    known = orders.steps(workflow)
     if reference.step not in known:
         hint = did_you_mean(findings.suggester.closest(reference.step, known))
         findings.error("unknown-step", path, f'there is no step "{reference.step}"', hint)
-    elif reference.step not in _before(known, str(path[3])):
+    elif not orders.is_before(workflow, reference.step, step):
         message = f'step "{reference.step}" need not have ended when this one starts'
         findings.error("reference", path, message, f"add it: needs: [{reference.step}]")
 
 
-def _before(steps: Data, name: str) -> set[str]:
-    """The steps that have ended when this one starts."""
-    found: set[str] = set()
-    pending = [name]
-    while pending:
-        for needed, _ in needs_of(steps.get(pending.pop())):
-            if needed not in found:
-                found.add(needed)
-                pending.append(needed)
-    return found - {name}
+class _Orders:
+    """Which steps have ended when another one starts. Worked out once for each workflow."""
+
+    def __init__(self, data: Data) -> None:
+        self._workflows = mapping(data.get("workflows"))
+        self._before: dict[str, dict[str, set[str]] | None] = {}
+
+    def steps(self, workflow: str) -> Data:
+        return mapping(mapping(self._workflows.get(workflow)).get("steps"))
+
+    def is_before(self, workflow: str, step: str, other: str) -> bool:
+        """True in a workflow that goes in a circle, which is another complaint."""
+        if workflow not in self._before:
+            self._before[workflow] = _order(self.steps(workflow))
+        before = self._before[workflow]
+        return before is None or step in before[other]
+
+
+def _order(steps: Data) -> dict[str, set[str]] | None:
+    needs = {name: [needed for needed, _ in needs_of(step)] for name, step in steps.items()}
+    before: dict[str, set[str]] = {}
+    try:
+        for name in TopologicalSorter(needs).static_order():
+            needed = needs.get(name, [])
+            before[name] = set(needed).union(*(before[one] for one in needed))
+    except CycleError:
+        return None
+    return before
 
 
 def in_payload(path: Path) -> bool:

@@ -53,7 +53,9 @@ class _Zones:
         return "UTC"
 
     def _lookup(self, name: str) -> UnknownZone | None:
-        if name not in self._unknown and len(self._unknown) >= HINTED_ZONES and name not in zone_names():
+        if name in zone_names() or name in self._unknown:
+            return self._unknown.get(name)
+        if len(self._unknown) >= HINTED_ZONES:
             return UnknownZone(f"unknown time zone {name!r}", "write an IANA name such as UTC or Europe/Berlin")
         try:
             zone(name)
