@@ -137,7 +137,8 @@ def _check_gaps(cron: Cron) -> None:
     if cron.days.every_day or (cron.clock.fixed and cron.clock.clock_change != "skip"):
         return
     if next(cron.slots(*ALL_YEARS), None) is None:
-        raise CronError(f"never fires: on its days the clocks of {cron.timezone} jump over its times", "move its hour")
+        message = f"never fires: on its days the clocks of {cron.timezone} jump over its times"
+        raise CronError(message, "move its hour", cron.fields.hour.position)
 
 
 class CroniterDates:

@@ -37,9 +37,11 @@ class Clock:
         The wall time that would be next is found first; only the clock changes on the way to it can matter.
         """
         at = max(at, zones.EARLIEST)
+        if at >= end:
+            return None
         offset, low = zones.offset(self.place, at), self._low(at)
         wall = self.walls.after(low)
-        while wall is not None and at < end:
+        while wall is not None:
             shift = first_shift(self.place, at, min(wall - offset, end))
             if shift is None:
                 return wall - offset if wall - offset <= end else None
@@ -53,6 +55,8 @@ class Clock:
     def previous(self, at: datetime) -> datetime | None:
         """The newest slot that is not later than `at`."""
         at = min(at, zones.LATEST)
+        if at < zones.EARLIEST:
+            return None
         offset = zones.offset(self.place, at)
         high = at + offset
         wall = self.walls.until(high)

@@ -21,6 +21,7 @@ class Days:
 
     def __init__(self, day: Field, month: Field, weekday: Field, day_match: DayMatch) -> None:
         self.day, self.month, self.weekday = day, month, weekday
+        self.day_match = day_match
         self.both_given = not (day.is_star or weekday.is_star)
         self.either = self.both_given and READINGS[day_match](day, weekday)
         self.every_day = day.is_star and month.is_star and weekday.is_star
@@ -75,6 +76,7 @@ class Days:
             raise CronError(
                 f"never fires: no date has {' and '.join(given)}",
                 f"no such day comes in the {CYCLE} years after which the calendar repeats itself",
+                self.day.position,
             )
 
 

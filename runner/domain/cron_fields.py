@@ -62,6 +62,7 @@ class Field:
 
     kind: Kind
     items: tuple[Item, ...]
+    position: int = 0
 
     @property
     def text(self) -> str:
@@ -84,8 +85,8 @@ class Field:
         return self.text.startswith("*")
 
 
-def parse_field(kind: Kind, text: str, name: str) -> Field:
-    """The field that `text` spells; `name` is the schedule's, for `H`. Raises CronError without a position."""
+def parse_field(kind: Kind, text: str, name: str) -> tuple[Item, ...]:
+    """What `text` spells, in canonical order; `name` is the schedule's, for `H`. Raises CronError."""
     parts = text.split(",")
     if len(parts) > LONGEST_LIST:
         raise CronError(f"{kind.name} lists {len(parts)} items, at most {LONGEST_LIST} are allowed")
@@ -94,7 +95,10 @@ def parse_field(kind: Kind, text: str, name: str) -> Field:
         items = sorted((_without_star(kind, item) for item in items), key=_order)
     elif any(item.text == "*" for item in items):
         items = [Item("*", _every(kind))]
-    return Field(kind, tuple(dict.fromkeys(items)))
+    wider = [item.values for item in items]
+    return tuple(
+        dict.fromkeys(item for item in items if item.special or not any(item.values < other for other in wider))
+    )
 
 
 def _item(kind: Kind, text: str, name: str, alone: bool) -> Item:

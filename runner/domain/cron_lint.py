@@ -20,10 +20,9 @@ def _uneven(part: Field, item: Item) -> str:
     if not item.text.startswith("*") or size % item.step == 0 or len(item.values) < 2:
         return ""
     first, last = min(item.values), max(item.values)
-    return (
-        f"{part.kind.name} {item.text} is uneven: after {last} comes {first}, "
-        f"{first + size - last} {part.kind.name}s later"
-    )
+    later = first + size - last
+    unit = part.kind.name + "s" * (later > 1)
+    return f"{part.kind.name} {item.text} is uneven: after {last} comes {first}, {later} {unit} later"
 
 
 def _too_long(part: Field, item: Item) -> str:
@@ -35,7 +34,7 @@ def _too_long(part: Field, item: Item) -> str:
 def _star_meets_day(days: Days) -> list[str]:
     """`*/2` beside a weekday: the star makes vixie cron want both, which reads like neither."""
     starred = [part for part in (days.day, days.weekday) if part.text.startswith("*/")]
-    if not days.both_given or days.either or not starred:
+    if not days.both_given or days.day_match != "vixie" or not starred:
         return []
     text = f"{starred[0].kind.name} {starred[0].text} starts with *, so a date has to match both day fields"
     return [f"{text}; set day_match to any or all to say which is meant"]

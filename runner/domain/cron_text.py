@@ -7,7 +7,7 @@ from difflib import get_close_matches
 from typing import NamedTuple
 
 from runner.domain.cron_errors import CronError
-from runner.domain.cron_fields import KINDS, Field, parse_field
+from runner.domain.cron_fields import KINDS, Field, Kind, parse_field
 
 LONGEST = 256
 MACROS = {
@@ -73,23 +73,23 @@ def _check_count(words: list[tuple[int, str]], seconds: bool) -> None:
 
 
 def _fields(words: list[tuple[int, str]], name: str) -> Fields:
-    fields = Fields(*(_field(place, *word, name) for place, word in enumerate(words)))
-    for special, other, position in ((fields.day, fields.weekday, 3), (fields.weekday, fields.day, 5)):
+    fields = Fields(*(_field(kind, *word, name) for kind, word in zip(KINDS, words, strict=True)))
+    for special, other in ((fields.day, fields.weekday), (fields.weekday, fields.day)):
         if special.specials and not other.is_star:
             raise CronError(
                 f"{special.kind.name} {special.specials[0]} cannot be combined with {other.kind.name} {other.text}",
                 f"write * as the {other.kind.name}, or two expressions",
-                words[position][0],
+                special.position,
             )
     return fields
 
 
-def _field(place: int, position: int, text: str, name: str) -> Field:
+def _field(kind: Kind, position: int, text: str, name: str) -> Field:
     try:
         if not (text.isascii() and text.isprintable()):
             odd = next(letter for letter in text if not (letter.isascii() and letter.isprintable()))
-            raise CronError(f"{KINDS[place].name} has the character {odd!r}", "write plain letters, digits and signs")
-        return parse_field(KINDS[place], text, name)
+            raise CronError(f"{kind.name} has the character {odd!r}", "write plain letters, digits and signs")
+        return Field(kind, parse_field(kind, text, name), position)
     except CronError as error:
         error.position = position
         raise

@@ -18,28 +18,29 @@ ORDINALS = ("", "first", "second", "third", "fourth", "fifth")
 
 
 def words_of(fields: Fields, days: Days) -> str:
-    times = _times(fields)
+    times, whole_day = _times(fields), len(fields.hour.values) == 24
     if days.every_day:
-        return times if times.startswith("every") or times.endswith("every hour") else f"{times} every day"
-    return f"{times} {_days(days)}{',' * days.both_given}{_months(fields.month)}"
+        return times if whole_day else f"{times} every day"
+    months = _months(fields.month)
+    return f"{times} {_days(days)}{',' * (days.both_given and months != '')}{months}"
 
 
 def _times(fields: Fields) -> str:
     seconds, minutes, hours = (sorted(part.values) for part in (fields.second, fields.minute, fields.hour))
     if len(seconds) * len(minutes) * len(hours) <= MOST_TIMES:
-        clock = [
-            f"{h:02}:{m:02}" + (f":{s:02}" if seconds != [0] else "") for h in hours for m in minutes for s in seconds
-        ]
-        return f"at {_joined(clock)}"
-    phrases = [] if seconds == [0] else [_rhythm(fields.second)]
-    if minutes == [0] and not phrases and len(hours) == 24:
-        return "at minute 0 of every hour"
-    if not (phrases and fields.minute.is_star):
-        phrases.append(_rhythm(fields.minute))
-    text = " of ".join(phrases)
-    if len(hours) == 24:
-        return text if text.startswith("every") else f"{text} of every hour"
-    return f"{text} in the hour{'s' * (len(hours) > 1)} {_runs(hours)}"
+        clock = [(h, m, s) for h in hours for m in minutes for s in seconds]
+        return f"at {_joined([f'{h:02}:{m:02}' + (f':{s:02}' if seconds != [0] else '') for h, m, s in clock])}"
+    text = _rhythm(fields.minute) if seconds == [0] else _with_seconds(fields)
+    if len(hours) < 24:
+        return f"{text} in the hour{'s' * (len(hours) > 1)} {_runs(hours)}"
+    return text if _rhythm(fields.minute).startswith("every") else f"{text} of every hour"
+
+
+def _with_seconds(fields: Fields) -> str:
+    second, minute = _rhythm(fields.second), _rhythm(fields.minute)
+    if second.startswith("every") and minute == "every minute":
+        return second
+    return f"{second} of {minute.removeprefix('at ')}"
 
 
 def _rhythm(part: Field) -> str:

@@ -19,8 +19,8 @@ MIDNIGHT, LAST_SECOND = time(), time(23, 59, 59)
 SECOND = timedelta(seconds=1)
 STRIDE = timedelta(hours=12)  # no zone changes its clocks twice, and back again, within half a day
 LONGEST_SHIFT = timedelta(hours=24)  # Apia, Kwajalein and Fakaofo crossed the date line
-EARLIEST = datetime.combine(date.min, MIDNIGHT) + 2 * LONGEST_SHIFT  # further out, wall times leave the calendar
-LATEST = datetime.combine(date.max, MIDNIGHT) - 2 * LONGEST_SHIFT
+EARLIEST = datetime.combine(date.min, MIDNIGHT) + 4 * LONGEST_SHIFT  # further out, wall times leave the calendar
+LATEST = datetime.combine(date.max, MIDNIGHT) - 4 * LONGEST_SHIFT
 NO_ZONES = frozenset({"Factory"})  # in the database, but a placeholder: "the clock has not been set"
 
 
