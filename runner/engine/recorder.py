@@ -28,14 +28,18 @@ class _Unwritten:
 class Recorder:
     """One for each worker. `flush` is called a few times a second; `take` gives the rest to the settle."""
 
-    def __init__(self, store: LogStore, emit: Emit, lost: Callable[[int], None], ring: Callable[[], None]) -> None:
+    def __init__(self, store: LogStore, emit: Emit) -> None:
         self._store = store
         self._emit = emit
-        self._lost = lost
-        self._ring = ring
+        self._lost: Callable[[int], None] = lambda job_id: None
+        self._ring: Callable[[], None] = lambda: None
         self._lock = threading.Lock()
         self._flushing = threading.Lock()
         self._said: dict[int, _Unwritten] = {}
+
+    def connect(self, lost: Callable[[int], None], ring: Callable[[], None]) -> None:
+        """Whom to tell of a lost claim, and of a buffer that fills before its time."""
+        self._lost, self._ring = lost, ring
 
     def sink(self, run: Run) -> RunSink:
         with self._lock:

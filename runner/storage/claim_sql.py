@@ -34,7 +34,9 @@ cand AS MATERIALIZED (
         ORDER BY i.run_at, i.id LIMIT :n)) z
     WHERE z.lim IS NULL OR z.rn <= z.cap ORDER BY z.run_at, z.id LIMIT :n)
   CROSS JOIN open o ON o.queue = j.queue AND o.type = j.type
-  LIMIT 2 * :n),                          -- an IN list yields id order: take both sides of a priority's edge
+  -- An IN list yields id order: take both sides of a priority's edge. A limit's jobs may be candidates at each
+  -- priority and are taken once: they must not use up the places of others.
+  LIMIT 2 * :n + 9 * (SELECT coalesce(sum(min(f.k, :n)), 0) FROM free f WHERE f.name IN (SELECT lim FROM open))),
 picked AS MATERIALIZED (
   SELECT id FROM (
     SELECT id, priority, run_at, lim, cap,

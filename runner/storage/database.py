@@ -64,6 +64,13 @@ class Database:
         with self._transaction(self._reader) as connection:
             yield connection
 
+    def copy_to(self, path: Path) -> str:
+        """A consistent copy of the whole database as it is now, for a dry run; returns its URL."""
+        if self.exists:
+            with self._transaction(self._reader) as connection:
+                dialects.copy(connection, path)
+        return f"sqlite:///{path}"
+
     @contextmanager
     def _transaction(self, engine: Engine) -> Iterator[Connection]:
         try:

@@ -8,7 +8,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Engine, create_engine, event
+from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.pool import ConnectionPoolEntry, QueuePool
 
@@ -59,6 +59,16 @@ def _pragmas(path: Path, busy_timeout: timedelta, write: bool, synchronous: str)
         "PRAGMA cache_size = -16384",
         "PRAGMA temp_store = MEMORY",
     ]
+
+
+def copy(connection: Connection, path: Path) -> None:
+    """Copy the database of this connection into a new file."""
+    source = connection.connection.dbapi_connection
+    target = sqlite3.connect(path)
+    try:
+        source.backup(target)  # type: ignore[union-attr]
+    finally:
+        target.close()
 
 
 def compact_json(value: Any) -> str:

@@ -55,6 +55,15 @@ class JobStore:
         with self._database.read() as connection:
             return _get(connection, job_id)
 
+    def get_many(self, job_ids: Sequence[int]) -> list[Job]:
+        """Those of the jobs that exist, by id."""
+        found: list[Job] = []
+        with self._database.read() as connection:
+            for start in range(0, len(job_ids), 1000):
+                statement = select(JOBS).where(JOBS.c.id.in_(job_ids[start : start + 1000])).order_by(JOBS.c.id)
+                found += [Job(**row) for row in connection.execute(statement).mappings()]
+        return found
+
     def find(
         self, where: JobFilter, *, limit: int = 50, after: int | None = None, offset: int = 0
     ) -> tuple[list[Job], int | None]:
@@ -65,6 +74,13 @@ class JobStore:
         with self._database.read() as connection:
             rows = [Job(**row) for row in connection.execute(statement).mappings()]
         return rows[:limit], rows[limit - 1].id if len(rows) > limit else None
+
+    def in_claim_order(self, now: datetime, *, limit: int) -> list[Job]:
+        """What is due, most urgent first: what workers would take, limits aside."""
+        due = (JOBS.c.status == JobState.PENDING, JOBS.c.waiting_for.is_(None), JOBS.c.run_at <= now)
+        statement = select(JOBS).where(*due).order_by(JOBS.c.priority, JOBS.c.run_at, JOBS.c.id).limit(limit)
+        with self._database.read() as connection:
+            return [Job(**row) for row in connection.execute(statement).mappings()]
 
     def count(self, where: JobFilter) -> int:
         with self._database.read() as connection:

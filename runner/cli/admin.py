@@ -1,0 +1,3 @@
+"""The commands `migrate` and `doctor`."""
+
+from __future__ import annotations

@@ -1,0 +1,222 @@
+"""Commands around the file: validate, plan, apply, config, schema."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from runner.cli.main import app_of, cli, moment, settings_of
+from runner.cli.output import Format, clean, note, print_json, print_line, print_table
+
+if TYPE_CHECKING:
+    from runner.config.load import Loaded
+    from runner.domain.schedule import Definitions
+
+File = Annotated[Path | None, typer.Argument(help="The file; schedules.yaml or what -c names.", show_default=False)]
+NoImport = Annotated[bool, typer.Option("--no-import", help="Do not import handlers: for machines without their code.")]
+AllowRemovals = Annotated[
+    bool, typer.Option("--allow-removals", help="Retire most or all schedules, if the file says so.")
+]
+
+
+class Report(StrEnum):
+    """How problems are printed."""
+
+    TEXT = "text"
+    JSON = "json"
+    GITHUB = "github"
+
+
+class PlanFormat(StrEnum):
+    """How a plan is printed."""
+
+    TEXT = "text"
+    JSON = "json"
+    MARKDOWN = "markdown"
+
+
+@cli.command()
+def validate(
+    ctx: typer.Context,
+    file: File = None,
+    output: Annotated[
+        Report, typer.Option("-o", "--output", help="github: annotations for a pull request.")
+    ] = Report.TEXT,
+    no_import: NoImport = False,
+) -> None:
+    """Check the file: all problems at once, each with its place and a remedy. Exit 1 if there is an error."""
+    from runner.config import report
+
+    loaded = read_file(ctx, file, no_import)
+    name = str(loaded.path)
+    if output is Report.JSON:
+        print_json(report.as_json(loaded.problems))
+    elif output is Report.GITHUB:
+        print_line(report.as_github(loaded.problems, name))
+    else:
+        if loaded.problems:
+            print_line(clean(report.as_text(loaded.problems, loaded.source, name)))
+        note(f"{name}: {_verdict(loaded)}")
+    raise typer.Exit(0 if loaded.ok else 1)
+
+
+def _verdict(loaded: Loaded) -> str:
+    errors = sum(problem.is_error for problem in loaded.problems)
+    warnings = len(loaded.problems) - errors
+    warned = f", {warnings} warning{'s' * (warnings != 1)}" if warnings else ""
+    if loaded.definitions is None:
+        return f"{errors} error{'s' * (errors != 1)}{warned}"
+    found = loaded.definitions
+    return f"valid, {len(found.schedules)} schedules, {len(found.job_types)} job types{warned}"
+
+
+def read_file(ctx: typer.Context, file: Path | None = None, no_import: bool = False) -> Loaded:
+    from runner.engine.reloader import read
+
+    return read(file or settings_of(ctx).config, os.environ, import_handlers=not no_import)
+
+
+@cli.command()
+def plan(
+    ctx: typer.Context,
+    file: File = None,
+    against: Annotated[Path | None, typer.Option(help="Compare with this file instead of the database.")] = None,
+    output: Annotated[
+        PlanFormat, typer.Option("-o", "--output", help="markdown: for a pull request.")
+    ] = PlanFormat.TEXT,
+    now: Annotated[str | None, typer.Option(help="The time to plan from; the clock's if left out.")] = None,
+    upcoming: Annotated[int, typer.Option("--next", min=0, max=100, help="How many fire times to show.")] = 3,
+    exit_code: Annotated[bool, typer.Option("--exit-code", help="Exit 1 where there are changes.")] = False,
+    no_import: NoImport = False,
+) -> None:
+    """Say what applying the file would do. Changes nothing, and never creates a database."""
+    from runner.domain import plan_report
+    from runner.domain.plan import plan as make_plan
+
+    loaded = read_file(ctx, file, no_import)
+    wanted = loaded.require()
+    stored = _old_file(ctx, against) if against is not None else _from_database(ctx)
+    made = make_plan(stored, wanted, moment(now), upcoming=upcoming, payload_problems=payload_problems)
+    source = str(loaded.path)
+    if output is PlanFormat.JSON:
+        print_json(plan_report.as_json(made))
+    elif output is PlanFormat.MARKDOWN:
+        print_line(plan_report.as_markdown(made, source=source))
+    else:
+        print_line(clean(plan_report.as_text(made, source=source)))
+    raise typer.Exit(1 if exit_code and not made.is_empty else 0)
+
+
+def _from_database(ctx: typer.Context) -> Any:
+    app = app_of(ctx)
+    try:
+        return app.stored()
+    finally:
+        app.close()
+
+
+def _old_file(ctx: typer.Context, path: Path) -> Any:
+    from runner.config.load import load
+    from runner.domain.plan import Stored
+
+    return Stored(0, load(path, environ=os.environ).require(), {}, {})
+
+
+def payload_problems(job_type: Any, payload: Any) -> list[str]:
+    """What does not fit, in words, for the warnings of a plan."""
+    from runner.config.payload import check, complete
+
+    filled = complete(job_type.payload_schema, dict(payload))
+    return [
+        f"{problem.path}: {problem.message}" if problem.path else problem.message
+        for problem in check(job_type.payload_schema, filled)
+    ]
+
+
+@cli.command()
+def apply(
+    ctx: typer.Context,
+    file: File = None,
+    allow_removals: AllowRemovals = False,
+    output: Annotated[Format, typer.Option("-o", "--output")] = Format.TEXT,
+    now: Annotated[str | None, typer.Option(help="The moment of applying; the clock's if left out.")] = None,
+    no_import: NoImport = False,
+) -> None:
+    """Bring the database to the file, in one transaction: all of it or nothing."""
+    from runner.domain import plan_report
+    from runner.domain.plan import plan as make_plan
+
+    loaded = read_file(ctx, file, no_import)
+    wanted = loaded.require()
+    app = app_of(ctx)
+    try:
+        app.prepare()
+        at = moment(now)
+        made = make_plan(app.stored(), wanted, at, payload_problems=payload_problems)
+        revision, is_new = app.reloader.apply(loaded, at, allow_removals=allow_removals, base=made.base_revision)
+    finally:
+        app.close()
+    if output is Format.JSON:
+        print_json({"revision": revision.number, "is_new": is_new, "plan": plan_report.as_json(made)})
+        return
+    print_line(clean(plan_report.as_text(made, source=str(loaded.path))))
+    print_line(f"Applied as revision {revision.number}." if is_new else f"Revision {revision.number} stays in force.")
+
+
+@cli.command()
+def config(ctx: typer.Context, output: Annotated[Format, typer.Option("-o", "--output")] = Format.TEXT) -> None:
+    """Show the settings of this process and the resolved file, each value with its origin."""
+    from runner.config.origins import origins
+    from runner.settings import settings
+
+    loaded = read_file(ctx, no_import=True)
+    definitions = loaded.require()
+    found = settings(ctx.obj, os.environ, definitions.runner)
+    mine = [
+        (name, getattr(found, name), found.origins.get(name, "default"))
+        for name in found.__dataclass_fields__
+        if name != "origins"
+    ]
+    theirs = origins(loaded)
+    if output is Format.JSON:
+        print_json({"settings": _entries(mine), "file": _entries(theirs), "definitions": _definitions(definitions)})
+        return
+    print_table(("setting", "value", "origin"), [(name, _shown(value), origin) for name, value, origin in mine], "")
+    print_line()
+    print_table(
+        ("value of the file", "value", "origin"), [(name, _shown(value), origin) for name, value, origin in theirs], ""
+    )
+
+
+def _shown(value: Any) -> str:
+    from datetime import timedelta
+
+    from runner.domain.duration import format_duration
+
+    return format_duration(value) if isinstance(value, timedelta) else str(value)
+
+
+def _entries(rows: Sequence[tuple[str, Any, str]]) -> list[dict[str, Any]]:
+    return [
+        {"name": name, "value": str(value) if isinstance(value, Path) else value, "origin": origin}
+        for name, value, origin in rows
+    ]
+
+
+def _definitions(definitions: Definitions) -> Any:
+    from runner.storage.serial import to_data
+
+    return to_data(definitions)
+
+
+@cli.command()
+def schema() -> None:
+    """Print the JSON Schema of the file, for editors: schemas/schedules.schema.json."""
+    from runner.config.schema import schema_text
+
+    print_line(schema_text().rstrip())

@@ -1,0 +1,138 @@
+"""The command `enqueue`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from runner.cli.main import cli, moment
+from runner.cli.output import Format, note, print_json, print_line
+from runner.domain.errors import PayloadInvalid, RunnerError, UsageError
+
+if TYPE_CHECKING:
+    from runner.app import App
+    from runner.config.intake import Call
+    from runner.domain.job import Enqueued
+
+BULK_KEYS = {"type", "payload", "priority", "run_at", "delay", "project_id"}
+
+
+@cli.command()
+def enqueue(
+    ctx: typer.Context,
+    type_name: Annotated[str | None, typer.Argument(metavar="TYPE", help="A job type.", show_default=False)] = None,
+    payload: Annotated[str, typer.Option(help="JSON, @FILE, or - for standard input.")] = "{}",
+    priority: Annotated[str | None, typer.Option(help="high, normal, low, or 1 (first) to 10 (last).")] = None,
+    at: Annotated[str | None, typer.Option("--at", "--run-at", help="Not before this time.")] = None,
+    delay: Annotated[str | None, typer.Option("--in", "--delay", help="Not before so long from now: 10m.")] = None,
+    project_id: Annotated[str | None, typer.Option("--project", "--project-id", help="Whose job it is.")] = None,
+    bulk: Annotated[Path | None, typer.Option(help="JSON Lines of {type, payload, ...}, or -: all or nothing.")] = None,
+    output: Annotated[Format, typer.Option("-o", "--output")] = Format.TEXT,
+) -> None:
+    """Enqueue a job. Its policy is that of the revision in force in the database."""
+    if (type_name is None) == (bulk is None):
+        raise UsageError("give a job type, or --bulk FILE", "runner enqueue TYPE --payload '{}'")
+    from os import environ
+
+    from runner.app import open_existing
+    from runner.cli.main import settings_of
+
+    app = open_existing(settings_of(ctx), environ)
+    try:
+        if bulk is not None:
+            _bulk(app, bulk, output)
+        else:
+            call = _call({"priority": priority, "run_at": at, "delay": delay, "project_id": project_id})
+            _say(app.enqueue(str(type_name), _payload(payload), call), str(type_name), output)
+    finally:
+        app.close()
+
+
+def _say(enqueued: Enqueued, type_name: str, output: Format) -> None:
+    if output is Format.JSON:
+        print_json({"id": enqueued.id, "status": enqueued.status, "duplicate": enqueued.duplicate})
+    elif enqueued.duplicate:
+        print_line(f"job {enqueued.id} is there already ({type_name}, {enqueued.status}); nothing was enqueued")
+    else:
+        print_line(f"job {enqueued.id} ({type_name})")
+
+
+def _payload(text: str) -> Any:
+    if text == "-":
+        text = sys.stdin.read()
+    elif text.startswith("@"):
+        try:
+            text = Path(text[1:]).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise UsageError(f"the payload file {text[1:]} cannot be read: {error}") from None
+    return _json(text, "the payload")
+
+
+def _json(text: str, what: str) -> Any:
+    try:
+        return json.loads(text, parse_constant=_no_constant)
+    except (ValueError, RecursionError) as error:
+        raise PayloadInvalid(f"{what} is not JSON: {error}", hint="""--payload '{"key": "value"}'""") from None
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _call(said: dict[str, Any]) -> Call:
+    from runner.config.intake import Call
+    from runner.domain.duration import parse_duration
+
+    run_at = moment(said["run_at"]) if said.get("run_at") is not None else None
+    if said.get("delay") is not None:
+        if run_at is not None:
+            raise UsageError("give a time or a delay, not both")
+        run_at = datetime.now(UTC) + parse_duration(str(said["delay"]))
+    return Call(priority=said.get("priority"), run_at=run_at, project_id=said.get("project_id"))
+
+
+def _bulk(app: App, path: Path, output: Format) -> None:
+    """All lines are checked before the first is written; one transaction takes them all."""
+    now, intake = datetime.now(UTC), app.intake()
+    jobs = []
+    for number, line in _lines(path):
+        try:
+            entry = _json(line, f"line {number}")
+            _check_entry(entry)
+            jobs.append(intake.job(entry["type"], entry.get("payload", {}), now, _call(entry)))
+        except RunnerError as error:
+            raise type(error)(
+                f"{path}, line {number}: {error.message}; nothing was enqueued", hint=error.hint
+            ) from None
+    made = app.jobs.enqueue_many(jobs, now)
+    if output is Format.JSON:
+        print_json({"jobs": [{"id": one.id, "status": one.status, "duplicate": one.duplicate} for one in made]})
+        return
+    duplicates = sum(one.duplicate for one in made)
+    print_line(f"{len(made) - duplicates} jobs" + (f", {duplicates} there already" if duplicates else ""))
+    if not made:
+        note(f"{path} holds no lines")
+
+
+def _lines(path: Path) -> Iterator[tuple[int, str]]:
+    try:
+        text = sys.stdin.read() if str(path) == "-" else path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} cannot be read: {error}") from None
+    for number, line in enumerate(text.splitlines(), 1):
+        if line.strip():
+            yield number, line
+
+
+def _check_entry(entry: Any) -> None:
+    if not isinstance(entry, dict) or not isinstance(entry.get("type"), str):
+        raise PayloadInvalid("not an object with a type", hint='{"type": "cache_cleanup", "payload": {}}')
+    unknown = sorted(set(entry) - BULK_KEYS)
+    if unknown:
+        raise PayloadInvalid(f"unknown key {unknown[0]!r}", hint=f"known: {', '.join(sorted(BULK_KEYS))}")

@@ -1,0 +1,3 @@
+"""The command `init`."""
+
+from __future__ import annotations

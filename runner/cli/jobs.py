@@ -1,0 +1,229 @@
+"""The commands `jobs list|show|logs|cancel|retry`."""
+
+from __future__ import annotations
+
+import json
+import os
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from runner.cli.main import app_of, cli, moment, settings_of
+from runner.cli.output import Format, clean, exit_code, note, plain, print_json, print_line, print_table, span, when
+from runner.domain.errors import Conflict, NotFound
+
+if TYPE_CHECKING:
+    from runner.app import App
+
+jobs = typer.Typer(no_args_is_help=True, help="Look at jobs, cancel them, retry them.")
+cli.add_typer(jobs, name="jobs")
+
+Output = Annotated[Format, typer.Option("-o", "--output")]
+Id = Annotated[int, typer.Argument(help="The number of a job.")]
+Ids = Annotated[list[int], typer.Argument(help="Numbers of jobs.")]
+
+
+@jobs.command("list")
+def list_jobs(
+    ctx: typer.Context,
+    status: Annotated[list[str] | None, typer.Option(help="pending, running, completed, failed, cancelled.")] = None,
+    type_name: Annotated[list[str] | None, typer.Option("--type", help="Only this job type.")] = None,
+    queue: Annotated[str | None, typer.Option(help="Only this queue.")] = None,
+    schedule: Annotated[str | None, typer.Option(help="Only jobs of this schedule.")] = None,
+    project_id: Annotated[
+        str | None, typer.Option("--project", "--project-id", help="Only jobs of this project.")
+    ] = None,
+    since: Annotated[str | None, typer.Option(help="Created after: a time, or 24h.")] = None,
+    until: Annotated[str | None, typer.Option(help="Created before: a time, or 24h.")] = None,
+    q: Annotated[str | None, typer.Option(help="Text in the error, the message or the type, or an id.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=1000)] = 50,
+    after: Annotated[int | None, typer.Option(help="The cursor `next` of the page before.")] = None,
+    output: Output = Format.TEXT,
+) -> None:
+    """List jobs, newest first."""
+    from runner.storage.jobs import JobFilter
+
+    where = JobFilter(
+        _statuses(status), tuple(type_name or ()), queue, schedule, project_id, _time(since), _time(until), q
+    )  # fmt: skip
+    app = app_of(ctx)
+    try:
+        found, following = app.jobs.find(where, limit=limit, after=after) if app.look() else ([], None)
+        shown = app.views.view(found, datetime.now(UTC)) if found else []
+    finally:
+        app.close()
+    if output is Format.JSON:
+        print_json({"jobs": shown, "next": following})
+        return
+    columns = ("id", "type", "state", "%", "attempt", "run at", "took", "said")
+    print_table(columns, [_row(job) for job in shown], "no jobs")
+    if following is not None:
+        note(f"more: runner jobs list --after {following}")
+
+
+def _statuses(given: list[str] | None) -> tuple[str, ...]:
+    from runner.domain.errors import UsageError
+    from runner.domain.job import JobState
+
+    words = [word for text in given or [] for word in text.split(",") if word]
+    for word in words:
+        if word not in list(JobState):
+            raise UsageError(f"no such status: {word}", ", ".join(JobState))
+    return tuple(words)
+
+
+def _time(text: str | None) -> datetime | None:
+    """A time, or how long ago."""
+    from runner.domain.duration import parse_duration
+
+    if text is None:
+        return None
+    if text[:1].isdigit() and text[-1:] in "smhd" and "-" not in text:
+        return datetime.now(UTC) - parse_duration(text)
+    return moment(text)
+
+
+def _row(job: dict[str, Any]) -> tuple[object, ...]:
+    said = (job["error"] or job["message"] or job["current_step"] or "").split("\n", 1)[0]
+    tries = f"{job['attempt']}/{job['max_attempts']}"
+    return (
+        job["id"],
+        job["type"],
+        job["display_state"],
+        f"{job['progress']:g}",
+        tries,
+        when(job["run_at"]),
+        _took(job),
+        said,
+    )
+
+
+def _took(job: dict[str, Any]) -> str:
+    if job["started_at"] is None:
+        return "-"
+    return span((job["completed_at"] or datetime.now(UTC)) - job["started_at"])
+
+
+@jobs.command()
+def show(ctx: typer.Context, job_id: Id, output: Output = Format.TEXT) -> None:
+    """Show one job: its values, its attempts, its outputs."""
+    app = _existing(ctx)
+    try:
+        job = app.views.view([app.jobs.get(job_id)], datetime.now(UTC))[0]
+        outputs = app.logs.outputs(job_id)
+    finally:
+        app.close()
+    if output is Format.JSON:
+        named = [{"name": name, "media_type": kind, "bytes": len(data)} for name, (kind, data) in outputs.items()]
+        print_json(job | {"outputs": named})
+        return
+    attempts = job.pop("attempts")
+    for name, value in job.items():
+        if value not in (None, "", {}):
+            print_line(f"{name:15} {_shown(value)}")
+    for name, (kind, data) in outputs.items():
+        print_line(f"{'output':15} {clean(name)} ({kind}, {len(data):,} bytes)")
+    if attempts:
+        print_line()
+        print_table(
+            ("run", "attempt", "outcome", "started", "took", "error"),
+            [_attempt(one) for one in attempts],
+            "",
+        )
+
+
+def _attempt(one: dict[str, Any]) -> tuple[object, ...]:
+    took = span(one["finished_at"] - one["started_at"]) if one["finished_at"] and one["started_at"] else "-"
+    error = (one["error"] or "").split("\n", 1)[0]
+    return (one["run_number"], one["attempt"], one["outcome"] or "running", when(one["started_at"]), took, error)
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, datetime):
+        return when(value)
+    if isinstance(value, (dict, list)):
+        return clean(json.dumps(value, ensure_ascii=False, default=plain))
+    return clean(str(value))
+
+
+@jobs.command()
+def logs(
+    ctx: typer.Context,
+    job_id: Id,
+    after: Annotated[int, typer.Option(help="Only lines with an id above this.")] = 0,
+    output: Output = Format.TEXT,
+) -> None:
+    """Print the log of a job."""
+    app = _existing(ctx)
+    try:
+        app.jobs.get(job_id)
+        lines = app.logs.lines(job_id, after=after)
+    finally:
+        app.close()
+    if output is Format.JSON:
+        print_json({"lines": [line.model_dump(exclude={"job_id"}) for line in lines]})
+        return
+    for line in lines:
+        print_line(f"{when(line.at)} {line.level:7} {clean(line.message)}")
+    if not lines:
+        note(f"job {job_id} has no log lines")
+
+
+@jobs.command()
+def cancel(
+    ctx: typer.Context,
+    job_ids: Ids,
+    reason: Annotated[str, typer.Option(help="Kept with the job.")] = "cancelled by an operator",
+    output: Output = Format.TEXT,
+) -> None:
+    """Cancel jobs: a pending one at once, a running one is asked to stop."""
+
+    def one(app: App, job_id: int) -> str:
+        from runner.domain.job import JobState
+
+        state = app.jobs.cancel(job_id, datetime.now(UTC), reason)
+        return "cancelled" if state is JobState.CANCELLED else "asked to stop"
+
+    _each(ctx, job_ids, one, output)
+
+
+@jobs.command()
+def retry(ctx: typer.Context, job_ids: Ids, output: Output = Format.TEXT) -> None:
+    """Put finished jobs back: pending again, with all their attempts; history and policy stay."""
+
+    def one(app: App, job_id: int) -> str:
+        app.jobs.retry(job_id, datetime.now(UTC))
+        return "pending"
+
+    _each(ctx, job_ids, one, output)
+
+
+def _each(ctx: typer.Context, job_ids: list[int], act: Any, output: Format) -> None:
+    """Do it for each, say how each went, and exit with the first error's code."""
+    app = _existing(ctx)
+    results, worst = [], 0
+    try:
+        for job_id in job_ids:
+            try:
+                results.append({"id": job_id, "result": act(app, job_id), "error": None})
+            except (Conflict, NotFound) as error:
+                results.append({"id": job_id, "result": None, "error": error.message})
+                worst = worst or exit_code(error)
+    finally:
+        app.close()
+    if output is Format.JSON:
+        print_json({"jobs": results})
+    else:
+        for result in results:
+            if result["error"] is None:
+                print_line(f"job {result['id']}: {result['result']}")
+            else:
+                note(f"error: {result['error']}")
+    raise typer.Exit(worst)
+
+
+def _existing(ctx: typer.Context) -> App:
+    from runner.app import open_existing
+
+    return open_existing(settings_of(ctx), os.environ)

@@ -1,0 +1,109 @@
+"""The tree of commands and the options that come before each of them. Heavy imports live inside the commands."""
+
+from __future__ import annotations
+
+import os
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+import runner
+from runner.cli.output import clean, fail, note
+from runner.domain.errors import ConfigInvalid, RunnerError, UsageError
+
+if TYPE_CHECKING:
+    from runner.app import App
+    from runner.settings import Settings
+
+cli = typer.Typer(
+    name="runner",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="A declarative workflow runner, configured by one YAML file.",
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"runner {runner.__version__}")
+        raise typer.Exit
+
+
+@cli.callback()
+def options(
+    ctx: typer.Context,
+    config: Annotated[
+        Path | None, typer.Option("-c", "--config", help="The file to read.", show_default="schedules.yaml")
+    ] = None,
+    database_url: Annotated[
+        str | None,
+        typer.Option(
+            help="Where jobs are kept: sqlite:///FILE or the path of a file.", show_default="runner.db beside the file"
+        ),
+    ] = None,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    ctx.obj = {"config": config, "database_url": database_url}
+
+
+def settings_of(ctx: typer.Context, **flags: Any) -> Settings:
+    """The settings without the file's `runner:` block: enough for commands that do not run jobs."""
+    from runner.settings import settings
+
+    return settings(ctx.obj | flags, os.environ)
+
+
+def app_of(ctx: typer.Context, settings: Settings | None = None) -> App:
+    from runner.app import App
+
+    return App(settings or settings_of(ctx), os.environ)
+
+
+def moment(text: str | None) -> datetime:
+    """The time that `--now` gives: ISO 8601, UTC where it names no offset; the clock's where it is not given."""
+    if text is None:
+        return datetime.now(UTC)
+    try:
+        given = datetime.fromisoformat(text)
+    except ValueError:
+        raise UsageError(f"{text!r} is not a time", "write 2026-03-29T06:00Z") from None
+    return (given if given.tzinfo else given.replace(tzinfo=UTC)).astimezone(UTC)
+
+
+def run() -> None:
+    """Run the command; no traceback reaches a user for what a user can cause."""
+    from runner.cli import admin, config, enqueue, init, jobs, run_once, schedules  # noqa: F401 - they register
+
+    try:
+        try:
+            cli(standalone_mode=True)
+        except ConfigInvalid as error:
+            _problems(error)
+            fail(error)
+        except RunnerError as error:
+            fail(error)
+    except typer.Exit as end:
+        sys.exit(end.exit_code)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _problems(error: ConfigInvalid) -> None:
+    from runner.config.report import as_text
+
+    source = Path(error.source)
+    try:
+        text = source.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        text = ""
+    note(clean(as_text(error.problems, text, error.source)))

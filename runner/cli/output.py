@@ -1,0 +1,141 @@
+"""What the command line prints: data on stdout, everything else on stderr, and the exit code of each error."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, is_dataclass
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from typing import Any, NoReturn
+
+import typer
+
+from runner.domain import errors
+
+
+class Format(StrEnum):
+    """How data is printed."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
+EXIT_CODES: tuple[tuple[type[errors.RunnerError], int], ...] = (
+    (errors.ConfigInvalid, 3),
+    (errors.HandlerNotFound, 3),
+    (errors.RemovalsRefused, 4),
+    (errors.NotAllowed, 4),
+    (errors.NotFound, 5),
+    (errors.Conflict, 6),
+    (errors.StaleRevision, 6),
+    (errors.DatabaseUnavailable, 7),
+    (errors.PayloadInvalid, 2),
+    (errors.UsageError, 2),
+    (errors.NotThereYet, 2),
+)
+
+
+def exit_code(error: errors.RunnerError) -> int:
+    return next((code for kind, code in EXIT_CODES if isinstance(error, kind)), 1)
+
+
+def print_json(data: Mapping[str, Any]) -> None:
+    """One document with its version; times as ISO 8601 with offset, durations in seconds."""
+    print_line(json.dumps({"format_version": 1} | dict(data), indent=2, ensure_ascii=False, default=plain))
+
+
+def plain(value: object) -> object:
+    """What JSON does not know, as the values that it does."""
+    match value:
+        case datetime():
+            return value.isoformat()
+        case timedelta():
+            return value.total_seconds()
+        case set() | frozenset():
+            return sorted(value)
+    if is_dataclass(value) and not isinstance(value, type):
+        return asdict(value)
+    raise TypeError(f"not JSON: {type(value).__name__}")
+
+
+def print_line(text: str = "") -> None:
+    """A line on stdout; what the terminal's encoding cannot show is escaped."""
+    _write(sys.stdout, text)
+
+
+def note(text: str) -> None:
+    """A line for people, on stderr."""
+    _write(sys.stderr, text)
+
+
+def _write(stream: Any, text: str) -> None:
+    encoding = stream.encoding or "utf-8"
+    stream.write(text.encode(encoding, "backslashreplace").decode(encoding) + "\n")
+    stream.flush()
+
+
+def fail(error: errors.RunnerError) -> NoReturn:
+    """One sentence and the remedy on stderr, and the code."""
+    note(f"error: {clean(error.message)}")
+    if error.hint:
+        note(f"help: {clean(error.hint)}")
+    raise typer.Exit(exit_code(error))
+
+
+def clean(text: str) -> str:
+    """Text of others for a terminal: no escape sequences, no control characters."""
+    return "".join(char if char.isprintable() or char in "\n\t" else repr(char)[1:-1] for char in text)
+
+
+def is_terminal() -> bool:
+    return sys.stdout.isatty() and os.environ.get("TERM", "") != "dumb"
+
+
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], empty: str) -> None:
+    """Aligned columns; on a terminal the widest gives way, elsewhere nothing is ever cut."""
+    lines = [[clean("" if cell is None else str(cell)).replace("\n", " ") for cell in row] for row in rows]
+    if not lines:
+        note(empty)
+        return
+    widths = [max(len(column), *(len(line[at]) for line in lines)) for at, column in enumerate(columns)]
+    if is_terminal():
+        widths = _fitted(widths, shutil.get_terminal_size().columns)
+    for line in ([column.upper() for column in columns], *lines):
+        cells = [_cut(cell, width).ljust(width) for cell, width in zip(line, widths, strict=True)]
+        print_line("  ".join(cells).rstrip())
+
+
+def _fitted(widths: list[int], room: int) -> list[int]:
+    spare = room - 2 * (len(widths) - 1)
+    while sum(widths) > spare and max(widths) > 8:
+        widths[widths.index(max(widths))] -= 1
+    return widths
+
+
+def _cut(text: str, width: int) -> str:
+    return text if len(text) <= width else f"{text[: width - 1]}…"
+
+
+def when(value: datetime | None) -> str:
+    """A time for people: minutes, in UTC."""
+    return "-" if value is None else value.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+
+
+def span(value: timedelta | float) -> str:
+    """A duration for people.
+
+    >>> [span(0.004), span(3.21), span(75), span(7300)]
+    ['4 ms', '3.2 s', '1 m 15 s', '2 h 1 m']
+    """
+    seconds = value.total_seconds() if isinstance(value, timedelta) else value
+    if seconds < 1:
+        return f"{seconds * 1000:.0f} ms"
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    if seconds < 3600:
+        return f"{int(seconds // 60)} m {int(seconds % 60)} s"
+    return f"{int(seconds // 3600)} h {int(seconds % 3600 // 60)} m"

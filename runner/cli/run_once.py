@@ -1,0 +1,265 @@
+"""The command `run-once`."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import StrEnum
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from runner.cli.config import AllowRemovals
+from runner.cli.main import cli, moment
+from runner.cli.output import note, print_json
+from runner.domain.errors import NotFound
+
+if TYPE_CHECKING:
+    from runner.app import App
+    from runner.domain.schedule import Definitions, Schedule
+    from runner.engine.run_once import Options, Report
+
+SIGNAL_CODES = {"SIGINT": 130, "SIGTERM": 143}
+
+
+class RunFormat(StrEnum):
+    """How the run is told."""
+
+    TEXT = "text"
+    JSON = "json"
+    JSONL = "jsonl"
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """What `--type`, `--schedule`, `--workflow` and `--queue` select. Empty: everything."""
+
+    types: frozenset[str]
+    schedules: frozenset[str]
+    workflows: frozenset[str]
+    queues: frozenset[str]
+
+    def fires(self, schedule: Schedule, definitions: Definitions) -> bool:
+        job_type = definitions.job_types.get(schedule.job or "")
+        return (
+            (not self.schedules or schedule.name in self.schedules)
+            and (not self.types or schedule.job in self.types)
+            and (not self.workflows or schedule.workflow in self.workflows)
+            and (not self.queues or (job_type is not None and job_type.queue in self.queues))
+        )
+
+    def check(self, definitions: Definitions) -> None:
+        """Each name must be known: a typing error in CI must not pass as 'nothing due'."""
+        from runner.config.suggest import Suggester
+
+        for kind, names, known in (
+            ("job type", self.types, definitions.job_types),
+            ("schedule", self.schedules, definitions.schedules),
+            ("workflow", self.workflows, definitions.workflows),
+        ):
+            for name in sorted(names - set(known)):
+                close = Suggester().closest(name, known)
+                raise NotFound(f"there is no {kind} {name!r}", f"did you mean {close!r}?" if close else "runner config")
+
+
+@cli.command("run-once")
+def run_once(
+    ctx: typer.Context,
+    types: Annotated[list[str] | None, typer.Option("--type", help="Only jobs of this type.")] = None,
+    schedules: Annotated[list[str] | None, typer.Option("--schedule", help="Only this schedule and its jobs.")] = None,
+    workflows: Annotated[list[str] | None, typer.Option("--workflow", help="Only this workflow.")] = None,
+    queues: Annotated[list[str] | None, typer.Option("--queue", help="Only this queue.")] = None,
+    trigger: Annotated[list[str] | None, typer.Option(help="Run this schedule now, whatever its time.")] = None,
+    trigger_all: Annotated[bool, typer.Option("--trigger-all", help="Run all selected schedules now.")] = False,
+    since: Annotated[str | None, typer.Option(help="How far back a schedule new to this database looks: 24h.")] = None,
+    wait: Annotated[str | None, typer.Option(help="Wait for retries due within this time; all if left out.")] = None,
+    timeout: Annotated[str | None, typer.Option(help="Stop after this time; exit 124.")] = None,
+    fail_fast: Annotated[bool, typer.Option("--fail-fast", help="Claim nothing more after a job failed.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would run, in which order, and run nothing.")
+    ] = False,
+    no_sync: Annotated[bool, typer.Option("--no-sync", help="Do not apply the file: use the stored revision.")] = False,
+    allow_removals: AllowRemovals = False,
+    concurrency: Annotated[int | None, typer.Option(min=1, help="How many jobs at once.")] = None,
+    now: Annotated[
+        str | None, typer.Option(help="Start the scheduler's clock at this time, and jump over waits.")
+    ] = None,
+    junit: Annotated[Path | None, typer.Option(help="Write a JUnit report to this file.")] = None,
+    output: Annotated[
+        RunFormat, typer.Option("-o", "--output", help="jsonl: one event a line, as it happens.")
+    ] = RunFormat.TEXT,
+) -> None:
+    """Apply the file, fire what is due, run it, wait for retries, and say how it went."""
+    from runner.cli.run_report import finish
+    from runner.engine.run_once import Options
+
+    chosen = Chosen(
+        frozenset(types or ()), frozenset(schedules or ()), frozenset(workflows or ()), frozenset(queues or ())
+    )
+    options = Options(tuple(trigger or ()), _span(wait), _span(timeout), fail_fast)
+    call = Call(chosen, options, trigger_all, _span(since), dry_run, no_sync, allow_removals, now, output)
+    raise typer.Exit(call.run(ctx, concurrency, lambda report, app: finish(report, app, output.value, junit, _code)))
+
+
+def _span(text: str | None) -> timedelta | None:
+    from runner.domain.duration import parse_duration
+
+    return None if text is None else parse_duration(text)
+
+
+def _code(report: Report) -> int:
+    if report.stopped_by == "timeout":
+        return 124
+    if report.stopped_by in SIGNAL_CODES:
+        return SIGNAL_CODES[report.stopped_by]
+    return 1 if report.failed or report.refused else 0
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One call of the command, with its options read."""
+
+    chosen: Chosen
+    options: Options
+    trigger_all: bool
+    since: timedelta | None
+    dry_run: bool
+    no_sync: bool
+    allow_removals: bool
+    now: str | None
+    output: RunFormat
+
+    def run(self, ctx: typer.Context, concurrency: int | None, finish: Callable[[Report, App], int]) -> int:
+        from runner.app import App
+        from runner.engine.loop import Clock, SimulatedClock
+        from runner.engine.reloader import read
+        from runner.settings import settings
+
+        flags = ctx.obj | {"concurrency": concurrency}
+        first = settings(flags, os.environ)
+        loaded = None if self.no_sync else read(first.config, os.environ)
+        options = loaded.require().runner if loaded is not None else None
+        found = settings(flags, os.environ, options)
+        if not found.jobs_enabled:
+            note("JOBS_ENABLED is false: nothing is fired and nothing is run")
+            if self.output is RunFormat.JSON:
+                print_json({"summary": {"disabled": True}, "jobs": [], "slots": []})
+            return 0
+        clock = Clock() if self.now is None else SimulatedClock(moment(self.now))
+        app = App(found, os.environ)
+        try:
+            with _dry(app) if self.dry_run else _real(app) as working:
+                report = self._on(working, loaded, clock)
+                return 0 if report is None else finish(report, working)
+        finally:
+            app.close()
+
+    def _on(self, app: App, loaded: Any, clock: Any) -> Report | None:
+        if loaded is None:
+            revision = app.reloader.in_force()
+        else:
+            revision, _ = app.reloader.apply(
+                loaded, clock.now(), allow_removals=self.allow_removals, lookback=self.since or timedelta(0)
+            )
+        definitions = revision.definitions
+        self.chosen.check(definitions)
+        triggers = self._triggers(definitions)
+        scheduler = app.scheduler(window=self.since, only=lambda one: self.chosen.fires(one, definitions))
+        if self.dry_run:
+            from runner.cli.run_dry import show
+
+            show(app, scheduler, definitions, self.chosen, triggers, clock.now(), self.output)
+            return None
+        return self._drain(app, scheduler, definitions, triggers, clock)
+
+    def _triggers(self, definitions: Definitions) -> tuple[str, ...]:
+        from runner.config.suggest import Suggester
+
+        for name in self.options.trigger:
+            if name not in definitions.schedules:
+                close = Suggester().closest(name, definitions.schedules)
+                raise NotFound(
+                    f"there is no schedule {name!r}", f"did you mean {close!r}?" if close else "runner schedules list"
+                )
+        if not self.trigger_all:
+            return self.options.trigger
+        every = [
+            one.name for one in definitions.schedules.values() if one.enabled and self.chosen.fires(one, definitions)
+        ]
+        runnable = [name for name in every if definitions.schedules[name].workflow is None]
+        for name in sorted(set(every) - set(runnable)):
+            note(f"{name} starts a workflow: workflows come with a later release")
+        return tuple(dict.fromkeys((*self.options.trigger, *runnable)))
+
+    def _drain(
+        self, app: App, scheduler: Any, definitions: Definitions, triggers: tuple[str, ...], clock: Any
+    ) -> Report:
+        from dataclasses import replace
+
+        from runner.cli.run_report import watching
+        from runner.engine.worker import Selection
+
+        selection = Selection(
+            queues=self.chosen.queues or None,
+            types=self.chosen.types or None,
+            schedules=self.chosen.schedules or None,
+        )
+        with app.worker(definitions, clock, selection) as worker:
+            drain = app.run_once(worker, scheduler, clock, replace(self.options, trigger=triggers))
+            with watching(app, self.output.value), _signals(drain.stop):
+                return drain.run()
+
+
+@contextmanager
+def _real(app: App) -> Iterator[App]:
+    app.prepare()
+    yield app
+
+
+@contextmanager
+def _dry(app: App) -> Iterator[App]:
+    """The same road on a copy of the database, which is thrown away."""
+    from tempfile import TemporaryDirectory
+
+    from runner.app import App
+
+    with TemporaryDirectory(prefix="runner-dry-run-") as folder:
+        copy = app.database.copy_to(Path(folder) / "dry-run.db")
+        working = App(_with_database(app.settings, copy), app.environ)
+        try:
+            working.prepare()
+            yield working
+        finally:
+            working.close()
+
+
+def _with_database(settings: Any, url: str) -> Any:
+    from dataclasses import replace
+
+    return replace(settings, database_url=url)
+
+
+@contextmanager
+def _signals(stop: Callable[[str], None]) -> Iterator[None]:
+    """The first SIGINT or SIGTERM ends the run in good order, the second at once."""
+    received: list[int] = []
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        name = signal.Signals(number).name
+        if received:
+            os._exit(SIGNAL_CODES[name])
+        received.append(number)
+        stop(name)
+
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, old in before.items():
+            signal.signal(number, old)

@@ -1,0 +1,239 @@
+"""The commands `schedules list|next|pause|resume|trigger|backfill|history`."""
+
+from __future__ import annotations
+
+import os
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from runner.cli.config import read_file
+from runner.cli.jobs import Output
+from runner.cli.main import app_of, cli, moment, settings_of
+from runner.cli.output import Format, print_json, print_line, print_table, when
+from runner.domain.errors import NotFound, UsageError
+
+if TYPE_CHECKING:
+    from runner.app import App
+    from runner.domain.ledger import ScheduleStatus
+    from runner.domain.schedule import Schedule
+
+schedules = typer.Typer(no_args_is_help=True, help="Look at schedules, pause them, run them by hand.")
+cli.add_typer(schedules, name="schedules")
+
+Name = Annotated[str, typer.Argument(help="The name of a schedule.")]
+
+
+@schedules.command("list")
+def list_schedules(
+    ctx: typer.Context,
+    retired: Annotated[bool, typer.Option("--retired", help="Also those that left the file.")] = False,
+    output: Output = Format.TEXT,
+) -> None:
+    """List the schedules of the database, with their last and next runs."""
+    app = app_of(ctx)
+    try:
+        rows = app.schedules.all(retired=retired) if app.look() else []
+    finally:
+        app.close()
+    if output is Format.JSON:
+        print_json({"schedules": [_data(row) for row in rows]})
+        return
+    columns = ("name", "starts", "when", "zone", "last run", "next run", "state")
+    print_table(columns, [_row(row) for row in rows], "no schedules; runner apply brings them into the database")
+
+
+def _data(row: ScheduleStatus) -> dict[str, Any]:
+    return row.model_dump(exclude={"spec"}) | {"state": _state(row)}
+
+
+def _row(row: ScheduleStatus) -> tuple[object, ...]:
+    starts = row.job_type or f"workflow {row.workflow}"
+    return (row.name, starts, row.expression, row.timezone, when(row.last_run), when(row.next_run), _state(row))
+
+
+def _state(row: ScheduleStatus) -> str:
+    if row.retired_at is not None:
+        return "retired"
+    if row.paused_at is not None:
+        return "paused"
+    return "active" if row.enabled else "disabled"
+
+
+@schedules.command("next")
+def next_runs(
+    ctx: typer.Context,
+    name: Annotated[str | None, typer.Argument(help="One schedule; all if left out.", show_default=False)] = None,
+    count: Annotated[int, typer.Option(min=1, max=10_000, help="How many fire times.")] = 3,
+    now: Annotated[str | None, typer.Option(help="The time to count from; the clock's if left out.")] = None,
+    output: Output = Format.TEXT,
+) -> None:
+    """Show when schedules of the file fire next. Reads the file, needs no database."""
+    definitions = read_file(ctx, no_import=True).require()
+    if name is not None and name not in definitions.schedules:
+        raise NotFound(
+            f"there is no schedule {name!r} in the file", f"known: {', '.join(definitions.schedules) or 'none'}"
+        )
+    chosen = [one for one in definitions.schedules.values() if name in (None, one.name)]
+    found = [_next_of(schedule, count, moment(now)) for schedule in chosen]
+    if output is Format.JSON:
+        print_json({"schedules": found})
+        return
+    for entry in found:
+        print_line(f"{entry['name']}: {entry['words']}")
+        for fire in entry["next"]:
+            print_line(f"  {fire['local']}   {when(fire['utc'])}")
+        if not entry["next"]:
+            print_line("  never again" if entry["enabled"] else "  disabled in the file")
+
+
+def _next_of(schedule: Schedule, count: int, now: datetime) -> dict[str, Any]:
+    from runner.domain.timing import canonical, timing
+    from runner.domain.zones import zone
+
+    times, at = timing(schedule), now
+    fires: list[dict[str, Any]] = []
+    while schedule.enabled and len(fires) < count:
+        following = times.next(at)
+        if following is None:
+            break
+        at = following
+        fires.append({"utc": at, "local": at.astimezone(zone(schedule.timezone)).isoformat()})
+    return {
+        "name": schedule.name,
+        "cron": canonical(schedule),
+        "timezone": schedule.timezone,
+        "enabled": schedule.enabled,
+        "words": _words(schedule),
+        "next": fires,
+    }
+
+
+def _words(schedule: Schedule) -> str:
+    """The reading of the schedule's timing, in words."""
+    from runner.domain.cron import Cron
+    from runner.domain.duration import format_duration
+
+    if schedule.every is not None:
+        return f"every {format_duration(schedule.every)}"
+    return "; ".join(
+        Cron.parse(
+            text,
+            timezone=schedule.timezone,
+            seconds=schedule.seconds,
+            day_match=schedule.day_match,
+            clock_change=schedule.clock_change,
+            name=schedule.name,
+        ).in_words()
+        for text in schedule.cron
+    )
+
+
+@schedules.command()
+def pause(
+    ctx: typer.Context,
+    name: Name,
+    reason: Annotated[str | None, typer.Option(help="Why; shown wherever the pause is.")] = None,
+    output: Output = Format.TEXT,
+) -> None:
+    """Fire nothing until it is resumed. A reload does not touch a pause."""
+    from runner.engine.reloader import applied_by
+
+    app = _existing(ctx)
+    try:
+        row = app.schedules.pause(name, datetime.now(UTC), by=applied_by(), reason=reason)
+    finally:
+        app.close()
+    _say(row, f"{name} is paused", output)
+
+
+@schedules.command()
+def resume(ctx: typer.Context, name: Name, output: Output = Format.TEXT) -> None:
+    """End a pause. What was missed is not made up: that is what backfill is for."""
+    from runner.domain.timing import timing
+    from runner.storage.serial import schedule_from
+
+    app, now = _existing(ctx), datetime.now(UTC)
+    try:
+        row = app.schedules.resume(
+            name, now, lambda row: timing(schedule_from(row.spec)).next(now) if row.enabled else None
+        )
+    finally:
+        app.close()
+    _say(row, f"{name} is active; next run {when(row.next_run)}", output)
+
+
+def _say(row: ScheduleStatus, text: str, output: Format) -> None:
+    if output is Format.JSON:
+        print_json(_data(row))
+    else:
+        print_line(text)
+
+
+@schedules.command()
+def trigger(ctx: typer.Context, name: Name, output: Output = Format.TEXT) -> None:
+    """Run a schedule now: ignores pause, jitter and time, obeys its overlap policy."""
+    app = _existing(ctx)
+    try:
+        made = app.scheduler().trigger(name, datetime.now(UTC))
+    finally:
+        app.close()
+    if output is Format.JSON:
+        print_json({"id": made.id, "status": made.status, "duplicate": made.duplicate})
+    else:
+        print_line(f"job {made.id} of {name}")
+
+
+@schedules.command()
+def backfill(
+    ctx: typer.Context,
+    name: Name,
+    start: Annotated[str, typer.Option("--from", help="The first slot may be at this time.")],
+    end: Annotated[str, typer.Option("--to", help="The last slot may be at this time.")],
+    output: Output = Format.TEXT,
+) -> None:
+    """Enqueue the slots of a range of the past that did not run. Those that did are left alone."""
+    first, last = moment(start), moment(end)
+    if first > last:
+        raise UsageError(f"--from {start} is after --to {end}")
+    app = _existing(ctx)
+    try:
+        made = app.scheduler().backfill(name, first, last, datetime.now(UTC))
+    finally:
+        app.close()
+    if output is Format.JSON:
+        print_json({"jobs": [{"id": one.id, "status": one.status} for one in made]})
+        return
+    print_line(f"{len(made)} job{'s' * (len(made) != 1)} of {name}")
+
+
+@schedules.command()
+def history(
+    ctx: typer.Context,
+    name: Annotated[str | None, typer.Argument(help="One schedule; all if left out.", show_default=False)] = None,
+    limit: Annotated[int, typer.Option(min=1, max=10_000)] = 50,
+    output: Output = Format.TEXT,
+) -> None:
+    """Show the ledger: for each slot whether it ran, and if not, why."""
+    app = app_of(ctx)
+    try:
+        rows = app.schedules.history(name, limit=limit) if app.look() else []
+    finally:
+        app.close()
+    if output is Format.JSON:
+        print_json({"slots": [row.model_dump() for row in rows]})
+        return
+    columns = ("schedule", "slot", "outcome", "job", "reason")
+    print_table(columns, [_slot(row) for row in rows], "no slots yet")
+
+
+def _slot(row: Any) -> tuple[object, ...]:
+    times = when(row.slot) if row.slot_count == 1 else f"{when(row.first_slot)} to {when(row.slot)} ({row.slot_count})"
+    return (row.schedule_name, times, row.outcome, row.job_id or "-", row.reason or "")
+
+
+def _existing(ctx: typer.Context) -> App:
+    from runner.app import open_existing
+
+    return open_existing(settings_of(ctx), os.environ)

@@ -1,0 +1,120 @@
+"""Jobs as people and programs are shown them: the columns, a state in words, the worker's beat, all attempts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, func, select
+
+from runner.domain.job import JobState
+from runner.domain.job_rows import Job, JobAttempt
+from runner.domain.lifecycle import display_state
+from runner.domain.revision import Limit
+from runner.domain.schedule import Definitions
+from runner.domain.worker import WorkerStatus
+from runner.storage.database import Database
+from runner.storage.revisions import current
+
+JOBS = Job.__table__  # type: ignore[attr-defined]
+ATTEMPTS = JobAttempt.__table__  # type: ignore[attr-defined]
+LIMITS = Limit.__table__  # type: ignore[attr-defined]
+WORKERS = WorkerStatus.__table__  # type: ignore[attr-defined]
+
+SHOWN = (
+    "id", "type", "status", "queue", "priority", "payload", "result", "error", "progress", "current_step", "message",
+    "project_id", "schedule_name", "scheduled_for", "run_at", "attempt", "max_attempts", "run_number", "worker_id",
+    "created_at", "started_at", "completed_at", "parent_id", "revision", "stalls",
+)  # fmt: skip
+
+
+class JobViews:
+    """Views of several jobs cost a handful of queries, whatever their number."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def view(self, jobs: Sequence[Job], now: datetime) -> list[dict[str, Any]]:
+        """Each job as `GET /api/jobs/{id}` gives it: plain values, times as aware datetimes."""
+        with self._database.read() as connection:
+            revision = current(connection)
+            definitions = revision.definitions if revision else Definitions()
+            full = _full_limits(connection)
+            beats = _beats(connection, [job.worker_id for job in jobs if job.worker_id])
+            attempts = _attempts(connection, [job.id for job in jobs if job.id is not None])
+        return [
+            {name: getattr(job, name) for name in SHOWN}
+            | {
+                "display_state": _state(job, definitions, full, now),
+                "last_heartbeat": beats.get(job.worker_id or "") if job.status == JobState.RUNNING else None,
+                "attempts": [*attempts.get(job.id or 0, []), *_present_run(job)],
+            }
+            for job in jobs
+        ]
+
+
+def _state(job: Job, definitions: Definitions, full: set[str], now: datetime) -> str:
+    job_type = definitions.job_types.get(job.type)
+    return display_state(
+        job.status,
+        attempt=job.attempt,
+        run_at=job.run_at,
+        now=now,
+        waiting=job.waiting_for is not None,
+        cancelling=job.cancel_requested_at is not None,
+        parked=job_type is None,
+        limited=job_type is not None and job_type.limit in full,
+    )
+
+
+def _full_limits(connection: Connection) -> set[str]:
+    running = (
+        select(func.count())
+        .where(JOBS.c.status == JobState.RUNNING, JOBS.c.limit_name == LIMITS.c.name)
+        .scalar_subquery()
+    )
+    return set(connection.execute(select(LIMITS.c.name).where(running >= LIMITS.c.max)).scalars())
+
+
+def _beats(connection: Connection, worker_ids: Sequence[str]) -> dict[str, datetime]:
+    statement = select(WORKERS.c.id, WORKERS.c.last_heartbeat).where(WORKERS.c.id.in_(worker_ids))
+    return {row.id: row.last_heartbeat for row in connection.execute(statement)}
+
+
+def _attempts(connection: Connection, job_ids: Sequence[int]) -> dict[int, list[dict[str, Any]]]:
+    found: dict[int, list[dict[str, Any]]] = {}
+    statement = (
+        select(ATTEMPTS).where(ATTEMPTS.c.job_id.in_(job_ids)).order_by(ATTEMPTS.c.job_id, ATTEMPTS.c.run_number)
+    )
+    for row in connection.execute(statement):
+        found.setdefault(row.job_id, []).append(
+            {
+                "run_number": row.run_number,
+                "attempt": row.attempt,
+                "worker_id": row.worker_id,
+                "started_at": row.started_at,
+                "finished_at": row.finished_at,
+                "outcome": row.outcome,
+                "error": row.error,
+            }
+        )
+    return found
+
+
+def _present_run(job: Job) -> list[dict[str, Any]]:
+    """The run that the job's own row tells: the one that goes on, or the one that ended it."""
+    if job.claim_token is None:
+        return []
+    ended = job.status != JobState.RUNNING
+    return [
+        {
+            "run_number": job.run_number,
+            "attempt": job.attempt,
+            "worker_id": job.worker_id,
+            "started_at": job.started_at,
+            "finished_at": job.completed_at,
+            "outcome": job.status if ended else None,
+            "error": job.error if ended else None,
+        }
+    ]
