@@ -95,10 +95,7 @@ def parse_field(kind: Kind, text: str, name: str) -> tuple[Item, ...]:
         items = sorted((_without_star(kind, item) for item in items), key=_order)
     elif any(item.text == "*" for item in items):
         items = [Item("*", _every(kind))]
-    wider = [item.values for item in items]
-    return tuple(
-        dict.fromkeys(item for item in items if item.special or not any(item.values < other for other in wider))
-    )
+    return tuple(dict.fromkeys(item for item in items if item.text.startswith("*") or not _is_within(item, items)))
 
 
 def _item(kind: Kind, text: str, name: str, alone: bool) -> Item:
@@ -232,6 +229,10 @@ def _every(kind: Kind) -> frozenset[int]:
 def _without_star(kind: Kind, item: Item) -> Item:
     """The same values in a spelling that does not start with a star."""
     return _numbers(kind, kind.low, max(_every(kind)), item.step) if item.text.startswith("*") else item
+
+
+def _is_within(item: Item, items: list[Item]) -> bool:
+    return not item.special and any(item.values < other.values for other in items)
 
 
 def _order(item: Item) -> tuple[bool, int, int, str]:

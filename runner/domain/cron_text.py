@@ -37,14 +37,14 @@ def parse_fields(text: str, seconds: bool, name: str) -> Fields:
     if len(text) > LONGEST:
         raise CronError(f"the expression has {len(text)} characters, at most {LONGEST} are allowed")
     if text.strip().startswith("@"):
-        text, shift = _macro(text.strip(), seconds), text.index("@")
+        text, shift = _macro(text.strip()), text.index("@")
         return _fields([(shift, part) for part in text.split()], name)
     words = [(match.start(), match[0]) for match in re.finditer(r"[^ \t]+", text.rstrip())]
     _check_count(words, seconds)
     return _fields(words if seconds else [(0, "0"), *words], name)
 
 
-def _macro(text: str, seconds: bool) -> str:
+def _macro(text: str) -> str:
     if text.lower() in MACROS:
         return f"0 {MACROS[text.lower()]}"
     if text.lower() == "@reboot":

@@ -110,7 +110,14 @@ def a_field(rng: Random, low: int, high: int, *, steps: bool = True) -> str:
     first = rng.randint(low, high)
     last, step = rng.randint(first, high), rng.randint(1, max(2, (high - low) // 2))
     spellings = ["*", f"*/{step}", f"{first}-{last}", f"{first}-{last}/{step}", f"{first}", a_list(rng, low, high)]
-    spellings += [f"*,{first}", f"{first},*", f"*/{step},{last}", f"{first}-{first}"]
+    spellings += [
+        f"*,{first}",
+        f"{first},*",
+        f"*/{step},{last}",
+        f"*/{step},{first}-{last}",
+        f"{first}-{last},{high}",
+        f"{first}-{first}",
+    ]
     return rng.choice([*spellings, f"{first}/{step}"] if steps else spellings)
 
 
