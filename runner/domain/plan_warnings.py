@@ -1,0 +1,139 @@
+"""What to beware of before a plan is applied."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import datetime, timedelta
+from difflib import SequenceMatcher
+from typing import Any
+
+from runner.domain.applying import PAUSE_SURVIVES, mass_removal, renames
+from runner.domain.firing import spread
+from runner.domain.ledger import ScheduleStatus
+from runner.domain.plan_change import Caution, Change, clock, counted, day, few, moment
+from runner.domain.plan_effects import Flights
+from runner.domain.schedule import Definitions, JobType, Schedule
+from runner.domain.timing import canonical, timing
+
+MOST_CROWDS = 5
+MOST_CANDIDATES = 50
+ALIKE = 0.6
+MINUTE = timedelta(minutes=1)
+
+PayloadProblems = Callable[[JobType, Mapping[str, Any]], list[str]]
+
+
+def removals(rows: Sequence[ScheduleStatus], wanted: Definitions) -> Iterator[Caution]:
+    names = tuple(mass_removal(rows, wanted))
+    if names:
+        live = sum(1 for row in rows if row.retired_at is None)
+        message = f"retires {len(names)} of {counted(live, 'schedule')}: applying it needs --allow-removals"
+        yield Caution("mass-removal", message, names)
+
+
+def lost_types(before: Definitions, wanted: Definitions, flights: Flights) -> Iterator[Caution]:
+    for name in sorted(before.job_types.keys() - wanted.job_types.keys()):
+        jobs = flights.of_type(name)
+        count = jobs.queued + jobs.retrying + jobs.running
+        if count:
+            message = (
+                f"job type {name} leaves the file with {counted(count, 'unfinished job')}: what is queued, or must be"
+                " tried again, is parked until a file has that type again"
+            )
+            yield Caution("parked", message, (name,))
+
+
+def pauses(rows: Mapping[str, ScheduleStatus], wanted: Definitions, now: datetime) -> Iterator[Caution]:
+    old_names = {new: old for old, new in renames(rows.values(), wanted).items()}
+    for name in sorted(wanted.schedules):
+        row = rows.get(old_names.get(name, name))
+        if row is None or row.paused_at is None:
+            continue
+        if row.retired_at is None or now - row.retired_at < PAUSE_SURVIVES:
+            who = f" by {row.paused_by}" if row.paused_by else ""
+            why = f' ("{row.pause_reason}")' if row.pause_reason else ""
+            message = f"{name} is paused{who} since {moment(row.paused_at)}{why}: it will not fire"
+            yield Caution("paused", message, (name,))
+
+
+def lookalikes(changes: Iterable[Change], before: Definitions, wanted: Definitions) -> Iterator[Caution]:
+    """A schedule that goes while one like it comes was perhaps meant to be renamed."""
+    coming: dict[str, list[Schedule]] = defaultdict(list)
+    going: list[Schedule] = []
+    for change in changes:
+        if change.kind == "schedule" and change.action == "add":
+            coming[wanted.schedules[change.name].target].append(wanted.schedules[change.name])
+        elif change.kind == "schedule" and change.action == "retire" and change.name in before.schedules:
+            going.append(before.schedules[change.name])
+    for old in going:
+        near = [new for new in coming[old.target][:MOST_CANDIDATES] if _alike(old, new)]
+        if near:
+            new = max(near, key=lambda new: SequenceMatcher(None, old.name, new.name).ratio())
+            coming[old.target].remove(new)
+            message = f"{new.name} looks like {old.name}: renamed_from: {old.name} would keep its history and pause"
+            yield Caution("looks-renamed", message, (new.name, old.name))
+
+
+def _alike(old: Schedule, new: Schedule) -> bool:
+    same_times = canonical(old) == canonical(new) and old.timezone == new.timezone
+    return same_times or SequenceMatcher(None, old.name, new.name).ratio() >= ALIKE
+
+
+def payloads(before: Definitions, wanted: Definitions, problems: PayloadProblems) -> Iterator[Caution]:
+    """Payloads in the file that no longer fit, where their schema or they themselves have changed."""
+    changed = {name for name, kind in wanted.job_types.items() if _schema(before, name) != kind.payload_schema}
+    for name, schedule in sorted(wanted.schedules.items()):
+        if schedule.job in wanted.job_types and (schedule.job in changed or before.schedules.get(name) != schedule):
+            yield from _unfit(f"schedule {name}", name, wanted.job_types[schedule.job], schedule.payload, problems)
+    for name, workflow in sorted(wanted.workflows.items()):
+        for step in workflow.steps.values():
+            if step.job in wanted.job_types and (step.job in changed or before.workflows.get(name) != workflow):
+                where = f"step {step.name} of workflow {name}"
+                yield from _unfit(where, name, wanted.job_types[step.job], step.payload, problems)
+
+
+def _schema(file: Definitions, name: str) -> Any:
+    return file.job_types[name].payload_schema if name in file.job_types else None
+
+
+def _unfit(
+    where: str, name: str, job_type: JobType, payload: Mapping[str, Any], problems: PayloadProblems
+) -> Iterator[Caution]:
+    said = problems(job_type, payload)
+    if said:
+        yield Caution("payload", f"the payload of {where} does not fit {job_type.name}: {'; '.join(said)}", (name,))
+
+
+def crowds(moved: set[str], wanted: Definitions, now: datetime, upcoming: int) -> Iterator[Caution]:
+    """More schedules in one minute than a process may run at once, where one of `moved` is among them."""
+    minutes: dict[datetime, set[str]] = defaultdict(set)
+    for schedule in wanted.schedules.values():
+        if schedule.enabled:
+            for minute in _minutes(schedule, now, upcoming):
+                minutes[minute].add(schedule.name)
+    told: set[frozenset[str]] = set()
+    for minute in sorted(minutes):
+        names = frozenset(minutes[minute])
+        if len(names) > wanted.runner.concurrency and names & moved and names not in told and len(told) < MOST_CROWDS:
+            told.add(names)
+            yield _crowd(minute, sorted(names), wanted.runner.concurrency)
+
+
+def _minutes(schedule: Schedule, now: datetime, upcoming: int) -> Iterator[datetime]:
+    when = timing(schedule)
+    slot = when.next(now)
+    for _ in range(upcoming):
+        if slot is None:
+            return
+        start = slot + spread(schedule, when, slot)
+        yield start.replace(second=0, microsecond=0)
+        slot = when.next(slot)
+
+
+def _crowd(minute: datetime, names: list[str], concurrency: int) -> Caution:
+    message = (
+        f"{len(names)} schedules start at {day(minute)} {clock(minute)} UTC, over the concurrency of {concurrency}:"
+        f" {few(names)}; the others wait"
+    )
+    return Caution("crowded", message, tuple(names))
