@@ -1,0 +1,102 @@
+"""The databases that the contract suite runs on, and what it does to them. Another database is another entry here."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from datetime import timedelta
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Engine, event, select
+
+from runner.domain.rows import Row
+from runner.storage import migrations
+from runner.storage.database import Database
+from runner.storage.setup import prepare
+
+assert migrations.TABLES, "every table is known to the metadata once the migrations are imported"
+
+
+@cache
+def _sqlite_template() -> bytes:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "template.db"
+        database = Database(f"sqlite:///{path}")
+        prepare(database)
+        database.close()
+        return path.read_bytes()
+
+
+@contextmanager
+def _fresh_sqlite(folder: Path) -> Iterator[Database]:
+    path = folder / "runner.db"
+    path.write_bytes(_sqlite_template())
+    database = Database(f"sqlite:///{path}", busy_timeout=timedelta(seconds=60))
+    try:
+        yield database
+    finally:
+        database.close()
+
+
+FRESH: dict[str, Callable[[Path], AbstractContextManager[Database]]] = {"sqlite": _fresh_sqlite}
+
+
+@contextmanager
+def fresh(dialect: str, folder: Path) -> Iterator[Database]:
+    """A database of its own with the current schema, closed at the end."""
+    with FRESH[dialect](folder) as database:
+        yield database
+
+
+def engines(database: Database) -> tuple[Engine, ...]:
+    return database._durable, database._relaxed, database._reader
+
+
+def everything(database: Database) -> dict[str, list[dict[str, Any]]]:
+    """All rows of all tables, to compare before and after."""
+    with database.read() as connection:
+        return {
+            table.name: [dict(row) for row in connection.execute(select(table).order_by(*table.primary_key)).mappings()]
+            for table in Row.metadata.sorted_tables
+        }
+
+
+# ---- SQLite alone: steps of its virtual machine
+
+
+class Steps:
+    """How much work statements were, in tens of steps of SQLite's virtual machine; `budget` stops them there."""
+
+    def __init__(self, budget: int | None = None) -> None:
+        self.tens = 0
+        self.budget = budget
+
+    def __call__(self) -> int:
+        self.tens += 1
+        return int(self.budget is not None and self.tens > self.budget)
+
+
+@contextmanager
+def steps(database: Database, budget: int | None = None) -> Iterator[Steps]:
+    """Count the steps of all statements in the block; beyond `budget` SQLite breaks them off (`interrupted`)."""
+    counted = Steps(budget)
+
+    def watch(connection: Any, *_: Any) -> None:
+        connection.set_progress_handler(counted, 10)
+
+    def leave(connection: Any, *_: Any) -> None:
+        if connection is not None:
+            connection.set_progress_handler(None, 0)
+
+    for engine in engines(database):
+        event.listen(engine, "checkout", watch)
+        event.listen(engine, "checkin", leave)
+    try:
+        yield counted
+    finally:
+        for engine in engines(database):
+            event.remove(engine, "checkout", watch)
+            event.remove(engine, "checkin", leave)
