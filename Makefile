@@ -27,7 +27,13 @@ $(STAMP): constraints.txt pyproject.toml | $(UV)
 setup: $(STAMP) ## install the pinned versions into .venv
 
 run: $(STAMP)   ## check, plan, apply and run the shipped schedules.yaml once, now
-	@$(BIN)/python -m runner.demo
+	@echo "== runner validate"; $(BIN)/runner validate
+	@echo; echo "== runner plan"; $(BIN)/runner plan
+	@echo; echo "== runner run-once --trigger-all"; $(BIN)/runner run-once --trigger-all
+	@echo; echo "What they stored is in .runner/content.db, the jobs are in runner.db. Next:"
+	@echo "  $(BIN)/runner jobs show 1            one job, its result and its attempts"
+	@echo "  $(BIN)/runner schedules next         when each schedule fires by itself"
+	@echo "  $(BIN)/runner plan                   after an edit of schedules.yaml: what it would do"
 
 test: $(STAMP)  ## all tests
 	$(BIN)/python -m pytest

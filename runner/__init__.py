@@ -12,9 +12,19 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from runner.domain.outcome import Cancel, JobCancelled, Retry, Snooze
     from runner.engine.context import JobContext
+    from runner.programs import create_engine, enqueue
 
 __version__ = "0.1.0"
-__all__ = ["Cancel", "JobCancelled", "JobContext", "Retry", "Snooze", "__version__"]
+__all__ = [
+    "Cancel",
+    "JobCancelled",
+    "JobContext",
+    "Retry",
+    "Snooze",
+    "__version__",
+    "create_engine",
+    "enqueue",
+]
 
 _HOMES = {
     "Cancel": "runner.domain.outcome",
@@ -22,6 +32,8 @@ _HOMES = {
     "JobContext": "runner.engine.context",
     "Retry": "runner.domain.outcome",
     "Snooze": "runner.domain.outcome",
+    "create_engine": "runner.programs",
+    "enqueue": "runner.programs",
 }
 
 

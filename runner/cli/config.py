@@ -186,11 +186,10 @@ def config(ctx: typer.Context, output: Annotated[Format, typer.Option("-o", "--o
     if output is Format.JSON:
         print_json({"settings": _entries(mine), "file": _entries(theirs), "definitions": _definitions(definitions)})
         return
-    print_table(("setting", "value", "origin"), [(name, _shown(value), origin) for name, value, origin in mine], "")
+    print_table(("setting", "origin", "value"), [(name, origin, _shown(value)) for name, value, origin in mine], "")
     print_line()
-    print_table(
-        ("value of the file", "value", "origin"), [(name, _shown(value), origin) for name, value, origin in theirs], ""
-    )
+    rows = [(name, origin, _shown(value)) for name, value, origin in theirs]
+    print_table(("value of the file", "origin", "value"), rows, "")
 
 
 def _shown(value: Any) -> str:

@@ -87,13 +87,12 @@ class _JsonLines:
         self._lock = threading.Lock()
 
     def tell(self, event: Event) -> None:
-        said = _as_line(event)
-        if said is not None:
-            with self._lock:
-                print_line(json.dumps(said, ensure_ascii=False, default=plain))
+        line = json.dumps(_as_line(event), ensure_ascii=False, default=plain)
+        with self._lock:
+            print_line(line)
 
 
-def _as_line(event: Event) -> dict[str, Any] | None:
+def _as_line(event: Event) -> dict[str, Any]:
     match event:
         case JobStarted(run, at):
             return {"event": "started", "at": at, "job_id": run.id, "type": run.type, "attempt": run.attempt,
@@ -115,7 +114,6 @@ def _as_line(event: Event) -> dict[str, Any] | None:
             return {"event": "rescued", "worker_id": worker_id, "job_ids": [run.id for run in runs]}
         case ClaimLost(run, at):
             return {"event": "claim_lost", "at": at, "job_id": run.id}
-    return None
 
 
 def finish(report: Report, app: App, output: str, junit: Path | None, code: Callable[[Report], int]) -> int:

@@ -71,6 +71,12 @@ class Database:
                 dialects.copy(connection, path)
         return f"sqlite:///{path}"
 
+    def integrity(self) -> str | None:
+        """What SQLite's quick check finds wrong, or None."""
+        with self.read() as connection:
+            said = str(connection.execute(text("PRAGMA quick_check(1)")).scalar_one())
+        return None if said == "ok" else said
+
     @contextmanager
     def _transaction(self, engine: Engine) -> Iterator[Connection]:
         try:

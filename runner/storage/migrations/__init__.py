@@ -9,7 +9,9 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Index
+from sqlalchemy.dialects import sqlite
+from sqlalchemy.schema import CreateIndex, CreateTable
 
 from runner.domain import job_rows, ledger, revision, worker
 from runner.domain.errors import DatabaseUnavailable
@@ -66,19 +68,18 @@ def drift(connection: Connection) -> list[str]:
     return [str(difference) for difference in compare_metadata(context, METADATA)]
 
 
-def sql(connection: Connection) -> str:
+def sql() -> str:
     """The statements of a fresh set-up, as text."""
-    return ";\n".join(_statements(connection))
-
-
-def _statements(connection: Connection) -> list[str]:
-    from sqlalchemy.schema import CreateIndex, CreateTable
-
+    dialect = sqlite.dialect()
     made: list[str] = []
     for table in METADATA.sorted_tables:
-        made.append(str(CreateTable(table).compile(connection.engine)).strip())
-        made += [str(CreateIndex(index).compile(connection.engine)).strip() for index in table.indexes]
-    return made
+        made.append(str(CreateTable(table).compile(dialect=dialect)).strip())
+        made += [str(CreateIndex(index).compile(dialect=dialect)).strip() for index in sorted(table.indexes, key=_name)]
+    return ";\n\n".join(made) + ";"
+
+
+def _name(index: Index) -> str:
+    return str(index.name)
 
 
 def _config(connection: Connection | None = None) -> Config:

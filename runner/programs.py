@@ -1,0 +1,86 @@
+"""What a program calls: enqueue a job, in its own transaction if it wants, and an engine on our database."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from runner.config.intake import Call, Intake
+from runner.domain.errors import NotFound, UsageError
+from runner.domain.job import Enqueued
+from runner.storage.enqueue import insert_jobs
+from runner.storage.revisions import current
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection, Engine
+    from sqlalchemy.orm import Session
+
+
+def enqueue(
+    type: str,  # noqa: A002 - the word of the format
+    payload: Mapping[str, Any] | None = None,
+    *,
+    session: Session | None = None,
+    database_url: str | None = None,
+    priority: int | str | None = None,
+    run_at: datetime | None = None,
+    delay: timedelta | float | None = None,
+    project_id: str | None = None,
+) -> Enqueued:
+    """Enqueue a job of a type that the revision in force knows.
+
+    With `session` (a SQLModel or SQLAlchemy session on the queue's database), the job is a part of the session's own
+    transaction: it exists exactly if the session's other rows do. Without, it is on disk when this returns, in the
+    database that `database_url`, else `DATABASE_URL`, else `runner.db` in the working directory names.
+
+    `delay` is seconds or a timedelta, `run_at` an aware datetime. Raises UnknownJobType, PayloadInvalid, UsageError,
+    DatabaseUnavailable (all of them RunnerError, in `runner.domain.errors`).
+    """
+    now = datetime.now(UTC)
+    call = Call(priority=priority, run_at=_run_at(run_at, delay, now), project_id=project_id)
+    if session is not None:
+        return _enqueue(session.connection(), type, payload or {}, call, now)
+    from runner.storage.database import Database
+    from runner.storage.setup import require_current
+
+    database = Database(database_url or os.environ.get("DATABASE_URL") or "runner.db")
+    try:
+        require_current(database)
+        with database.write() as connection:
+            return _enqueue(connection, type, payload or {}, call, now)
+    finally:
+        database.close()
+
+
+def create_engine(database_url: str | None = None) -> Engine:
+    """An engine on the queue's database as `runner` itself uses it: WAL, a busy timeout, write transactions that begin
+    with the write lock. For a program's own tables in the same file, and for sessions to enqueue in."""
+    from pathlib import Path
+
+    from sqlalchemy import make_url
+
+    from runner.storage import dialects
+    from runner.storage.database import BUSY_TIMEOUT, absolute_url
+
+    url = absolute_url(database_url or os.environ.get("DATABASE_URL") or "runner.db")
+    return dialects.engine(Path(make_url(url).database or ""), BUSY_TIMEOUT, write=True, synchronous="FULL")
+
+
+def _enqueue(connection: Connection, type_name: str, payload: Mapping[str, Any], call: Call, now: datetime) -> Enqueued:
+    revision = current(connection)
+    if revision is None:
+        raise NotFound("the database holds no revision yet, so it knows no job types", "runner apply")
+    job = Intake(revision.definitions, revision.number, os.environ).job(type_name, payload, now, call)
+    return insert_jobs(connection, [job], now)[0]
+
+
+def _run_at(run_at: datetime | None, delay: timedelta | float | None, now: datetime) -> datetime | None:
+    if run_at is not None and delay is not None:
+        raise UsageError("give run_at or delay, not both")
+    if run_at is not None and run_at.tzinfo is None:
+        raise UsageError("run_at needs a time zone", "datetime.now(UTC) + timedelta(minutes=10)")
+    if delay is None:
+        return run_at
+    return now + (delay if isinstance(delay, timedelta) else timedelta(seconds=delay))
