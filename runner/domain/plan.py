@@ -48,6 +48,7 @@ class Plan:
     removals: tuple[str, ...] = ()
     unchanged: int = 0
     is_first: bool = False
+    upcoming: int = 3
 
     @property
     def is_empty(self) -> bool:
@@ -69,21 +70,21 @@ def plan(
 ) -> Plan:
     """Pure: no database, no clock, no file. `payload_problems` says what does not fit in a payload of the file."""
     before = stored.definitions or Definitions()
-    rows = stored.statuses or rows_of(before, now)
+    rows = stored.statuses or ({} if stored.revision else rows_of(before, now))
     flights, causes = Flights.of(stored.in_flight), Causes(before, wanted)
-    schedules = Schedules(rows, before, wanted, flights, causes, now, upcoming).changes()
-    entries = Entries(before, wanted, flights, causes).changes()
-    told = [*schedules, *entries]
+    schedules = Schedules(rows, before, wanted, flights, causes, now, upcoming)
+    told = [*schedules.changes(), *Entries(before, wanted, flights, causes).changes()]
     file = FileValues(before, wanted, flights, causes)
     told += file.changes() if stored.definitions is not None else file.first()
     told.sort(key=lambda change: (KINDS.index(change.kind), change.name))
+    retimed = wanted.schedules if wanted.runner.concurrency < before.runner.concurrency else schedules.retimed
     cautions = chain(
         warnings.removals(list(rows.values()), wanted),
         warnings.lost_types(before, wanted, flights),
         warnings.pauses(rows, wanted, now),
         warnings.lookalikes(told, before, wanted),
         warnings.payloads(before, wanted, payload_problems) if payload_problems else (),
-        warnings.crowds(_moved(told, before, wanted), wanted, now, upcoming),
+        warnings.crowds(retimed, wanted, now),
     )
     return Plan(
         base_revision=stored.revision,
@@ -93,15 +94,8 @@ def plan(
         removals=tuple(mass_removal(rows.values(), wanted)),
         unchanged=_unchanged(told, wanted),
         is_first=stored.definitions is None,
+        upcoming=upcoming,
     )
-
-
-def _moved(changes: list[Change], before: Definitions, wanted: Definitions) -> set[str]:
-    """The schedules that may crowd a minute as they did not before."""
-    if wanted.runner.concurrency < before.runner.concurrency:
-        return set(wanted.schedules)
-    names = {change.name for change in changes if change.kind == "schedule" and change.next_after != change.next_before}
-    return names.union(*(change.touches for change in changes if change.kind == "timezone"))
 
 
 def _unchanged(changes: list[Change], wanted: Definitions) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
@@ -88,7 +88,7 @@ def _same_wall_time(change: FieldChange) -> bool:
     )
 
 
-RETRY_READERS = {
+RETRY_READERS: dict[str, Callable[[Any], Any]] = {
     "delay": _delays,
     "max_delay": parse_duration,
     "factor": float,
@@ -96,7 +96,7 @@ RETRY_READERS = {
     "retry_on": tuple,
     "give_up_on": tuple,
 }
-READERS = {
+READERS: dict[str, Callable[[Any], Any]] = {
     "priority": lambda written: PRIORITIES.get(written, written),
     "timeout": parse_duration,
     "retry": _retry,

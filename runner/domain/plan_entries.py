@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from runner.domain import plan_effects as effects
+from runner.domain.job import InFlight
 from runner.domain.plan_change import MISSING, Action, Change, FieldChange
 from runner.domain.plan_defaults import Causes, bare
 from runner.domain.plan_effects import Flights
@@ -65,7 +66,7 @@ class Entries:
                 said = effects.of_limit(self._held_by(name), new)
                 yield Change(_action(old, new), "limit", name, fields, effects=tuple(said))
 
-    def _held_by(self, limit: str) -> effects.InFlight:
+    def _held_by(self, limit: str) -> InFlight:
         """The jobs that the limit holds back, or held back before it went."""
         file = self.wanted if limit in self.wanted.limits else self.before
         types = [job_type.name for job_type in file.job_types.values() if job_type.limit == limit]

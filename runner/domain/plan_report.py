@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 from collections.abc import Iterator
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 from runner.domain.plan import Plan
 from runner.domain.plan_change import Change, FieldChange, Fire, moment
 from runner.domain.plan_fields import plain, utc
-from runner.domain.plan_words import arrow, times
+from runner.domain.plan_words import NO_BREAK, arrow, times
 
 WIDTH = 80
 FORMAT_VERSION = 1
@@ -20,16 +21,23 @@ KIND_WORDS = {"job_type": "job type", "notify": "notify target", "runner": "", "
 
 def as_text(plan: Plan, *, source: str, against: str | None = None) -> str:
     """`source` is the file; `against` is what it is compared with, where that is no revision."""
-    if plan.is_empty:
-        said = [nothing(plan, source, against)]
-    else:
-        said = [f"{source} against {base(plan, against)}, now {moment(plan.now)}", ""]
-        for change in plan.changes:
-            said += [headline(change), *_details(change, plan.now.year)]
-        said.append("")
     warned = [line for warning in plan.warnings for line in _wrapped("! ", warning.message)]
-    said += ["", *warned] if plan.is_empty and warned else [*warned, ""] if warned else []
-    return "\n".join(said if plan.is_empty else [*said, summary(plan)]) + "\n"
+    if plan.is_empty:
+        return "\n".join([nothing(plan, source, against), *_apart(warned)])
+    told = [line for change in plan.changes for line in (headline(change), *_details(change, plan))]
+    head = f"{source} against {base(plan, against)}, now {moment(plan.now)}"
+    return "\n".join([head, "", *told, *_apart(warned), "", summary(plan)])
+
+
+def as_markdown(plan: Plan, *, source: str, against: str | None = None) -> str:
+    """The same for a comment on a pull request."""
+    warned = [f"- {_prose(warning.message)}" for warning in plan.warnings]
+    tail = ["", "**Warnings**", "", *warned] if warned else []
+    if plan.is_empty:
+        return "\n".join([_prose(nothing(plan, source, against)), *tail])
+    head = [f"### Plan: {_prose(source)} against {_prose(base(plan, against))}", "", f"{summary(plan)[6:]}", ""]
+    body = [line for change in plan.changes for line in _bullets(change, plan)]
+    return "\n".join([*head, *body, *tail])
 
 
 def as_json(plan: Plan) -> dict[str, Any]:
@@ -73,23 +81,22 @@ def summary(plan: Plan) -> str:
     return f"Plan: {', '.join([*parts, f'{plan.unchanged:,} unchanged'])}."
 
 
-def sides(change: Change, field: FieldChange) -> str:
-    """`old -> new`; where an entry comes or goes, the one value that it has."""
-    old, new = arrow(field)
-    return {"add": new, "retire": old}.get(change.action, f"{old} -> {new}")
+def _shown(change: Change, old: str, new: str, arrow: str = "->") -> str:
+    """Both sides of a field; where an entry comes or goes, the one value that it has."""
+    return {"add": new, "retire": old}.get(change.action, f"{old} {arrow} {new}")
 
 
-def next_times(change: Change, year: int) -> Iterator[tuple[str, str]]:
+def next_times(change: Change, plan: Plan) -> Iterator[tuple[str, str]]:
     """The lines that tell the next fire times, with their labels."""
-    before, after = (_told(fires, year) for fires in (change.next_before, change.next_after))
-    if change.kind != "schedule":
+    if change.kind != "schedule" or not plan.upcoming:
         return
+    before, after = (_told(fires, plan.now.year) for fires in (change.next_before, change.next_after))
     if change.action == "add":
         yield "next", after or "never"
     elif change.action == "retire":
-        yield "next", f"none; it was {before}" if before else "none"
+        yield "next before", before or "never"
     elif before == after:
-        yield "next", f"{after or 'never'}, as before"
+        yield "next, as before", after or "never"
     else:
         yield "next before", before or "never"
         yield "next after", after or "never"
@@ -103,10 +110,14 @@ def _told(fires: tuple[Fire, ...], year: int) -> str:
     return ", ".join(times(fires, year)) + place
 
 
-def _details(change: Change, year: int) -> Iterator[str]:
+def _apart(lines: list[str]) -> list[str]:
+    return ["", *lines] if lines else []
+
+
+def _details(change: Change, plan: Plan) -> Iterator[str]:
     for field in change.fields:
         yield from _field(change, field)
-    for label, said in next_times(change, year):
+    for label, said in next_times(change, plan):
         yield from _wrapped(f"    {label}: ", said)
     for effect in change.effects:
         yield from _wrapped("    ", effect)
@@ -114,19 +125,45 @@ def _details(change: Change, year: int) -> Iterator[str]:
 
 def _field(change: Change, field: FieldChange) -> Iterator[str]:
     """One line; where it is too long, one for each side."""
-    line = f"    {field.field}: {sides(change, field)}"
+    old, new = arrow(field)
+    line = f"    {field.field}: {_shown(change, old, new)}"
     if len(line) <= WIDTH or change.action in ("add", "retire"):
         yield line
         return
-    old, new = arrow(field)
     yield from (f"    {field.field}:", f"        {old}", f"     -> {new}")
 
 
 def _wrapped(lead: str, said: str) -> list[str]:
     follow = " " * len(lead)
-    return textwrap.wrap(
+    lines = textwrap.wrap(
         said, WIDTH, initial_indent=lead, subsequent_indent=follow, break_long_words=False, break_on_hyphens=False
     )
+    return [line.replace(NO_BREAK, " ") for line in lines]
+
+
+def _bullets(change: Change, plan: Plan) -> Iterator[str]:
+    kind = KIND_WORDS.get(change.kind, change.kind)
+    came = f" (was {_code(change.renamed_from)})" if change.renamed_from else ""
+    yield f"- **{_code(SIGNS[change.action])}{f' {kind}' if kind else ''} {_code(change.name)}**{came}"
+    for field in change.fields:
+        old, new = (_code(side) for side in arrow(field))
+        yield f"  - {_code(field.field)}: {_shown(change, old, new, '→')}"
+    for label, said in next_times(change, plan):
+        yield f"  - {label}: {_prose(said.replace(NO_BREAK, ' '))}"
+    for effect in change.effects:
+        yield f"  - {_prose(effect)}"
+
+
+def _code(said: str) -> str:
+    """A code span, whatever backticks the text holds."""
+    ticks = "`" * (max((len(run) for run in re.findall("`+", said)), default=0) + 1)
+    pad = " " if said.startswith("`") or said.endswith("`") else ""
+    return f"{ticks}{pad}{said}{pad}{ticks}"
+
+
+def _prose(said: str) -> str:
+    """Text that is nothing but text: no emphasis, no markup, no mention of a user."""
+    return re.sub(r"[\\`*\[\]<>|#~]|(?<!\w)_|_(?!\w)", r"\\\g<0>", said).replace("@", "&#64;")
 
 
 def _change(change: Change) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from runner.domain import plan_effects as effects
@@ -23,7 +23,7 @@ TIMES = frozenset({"cron", "every", "timezone", "seconds", "day_match", "clock_c
 
 @dataclass(frozen=True)
 class Schedules:
-    """Everything that the changes of schedules are told from."""
+    """Everything that the changes of schedules are told from. `retimed` collects those that start anew."""
 
     rows: Mapping[str, ScheduleStatus]
     before: Definitions
@@ -32,12 +32,15 @@ class Schedules:
     causes: Causes
     now: datetime
     upcoming: int
+    retimed: set[str] = field(default_factory=set)
 
     def changes(self) -> Iterator[Change]:
         """One for each schedule whose row is going to change, but for those that only follow the file's zone."""
         written = row_changes(self.rows.values(), self.before.schedules, self.wanted, self.now)
         old_names = {change.rename_to: change.name for change in written if change.rename_to is not None}
         for change in written:
+            if "cursor" in change.values:
+                self.retimed.add(change.name)
             if change.rename_to is None:
                 yield from self._told(change, old_names.get(change.name))
 
@@ -95,7 +98,7 @@ class Schedules:
         change: RowChange,
         row: ScheduleStatus,
     ) -> tuple[str, ...]:
-        said = [] if before is None else _timing(before, after, fields)
+        said = ["its row is not of this revision: it starts anew"] if before is None else _timing(before, after, fields)
         if "cursor" in change.values and row.next_run is not None and row.next_run <= self.now:
             said.append("the slot that is due is dropped: an edit never looks back")
         jobs = self.flights.of_schedule(row.name)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from difflib import SequenceMatcher
 from typing import Any
@@ -17,6 +17,7 @@ from runner.domain.schedule import Definitions, JobType, Schedule
 from runner.domain.timing import canonical, timing
 
 MOST_CROWDS = 5
+SLOTS_LOOKED_AT = 3
 MOST_CANDIDATES = 50
 ALIKE = 0.6
 MINUTE = timedelta(minutes=1)
@@ -81,49 +82,57 @@ def _alike(old: Schedule, new: Schedule) -> bool:
 
 
 def payloads(before: Definitions, wanted: Definitions, problems: PayloadProblems) -> Iterator[Caution]:
-    """Payloads in the file that no longer fit, where their schema or they themselves have changed."""
+    """Payloads in the file that do not fit, where their schema or they themselves have changed."""
     changed = {name for name, kind in wanted.job_types.items() if _schema(before, name) != kind.payload_schema}
+    for place, job, payload, is_edited in _payloads(before, wanted):
+        if job in wanted.job_types and (job in changed or is_edited):
+            said = problems(wanted.job_types[job], payload)
+            if said:
+                message = f"the payload of {place} does not fit {job}: {'; '.join(said)}"
+                yield Caution("payload", message, (place.rsplit(" ", 1)[-1],))
+
+
+def _payloads(before: Definitions, wanted: Definitions) -> Iterator[tuple[str, str, Mapping[str, Any], bool]]:
+    """Where a payload stands, its job type, and whether anything was edited around it."""
     for name, schedule in sorted(wanted.schedules.items()):
-        if schedule.job in wanted.job_types and (schedule.job in changed or before.schedules.get(name) != schedule):
-            yield from _unfit(f"schedule {name}", name, wanted.job_types[schedule.job], schedule.payload, problems)
+        if schedule.job is not None:
+            yield f"schedule {name}", schedule.job, schedule.payload, before.schedules.get(name) != schedule
     for name, workflow in sorted(wanted.workflows.items()):
+        is_edited = before.workflows.get(name) != workflow
         for step in workflow.steps.values():
-            if step.job in wanted.job_types and (step.job in changed or before.workflows.get(name) != workflow):
-                where = f"step {step.name} of workflow {name}"
-                yield from _unfit(where, name, wanted.job_types[step.job], step.payload, problems)
+            yield f"step {step.name} of workflow {name}", step.job, step.payload, is_edited
 
 
 def _schema(file: Definitions, name: str) -> Any:
     return file.job_types[name].payload_schema if name in file.job_types else None
 
 
-def _unfit(
-    where: str, name: str, job_type: JobType, payload: Mapping[str, Any], problems: PayloadProblems
-) -> Iterator[Caution]:
-    said = problems(job_type, payload)
-    if said:
-        yield Caution("payload", f"the payload of {where} does not fit {job_type.name}: {'; '.join(said)}", (name,))
-
-
-def crowds(moved: set[str], wanted: Definitions, now: datetime, upcoming: int) -> Iterator[Caution]:
-    """More schedules in one minute than a process may run at once, where one of `moved` is among them."""
+def crowds(retimed: Collection[str], wanted: Definitions, now: datetime) -> Iterator[Caution]:
+    """More schedules in one minute than a process may run at once, where one of `retimed` is among them."""
+    if not retimed:
+        return
     minutes: dict[datetime, set[str]] = defaultdict(set)
     for schedule in wanted.schedules.values():
         if schedule.enabled:
-            for minute in _minutes(schedule, now, upcoming):
+            for minute in _minutes(schedule, now):
                 minutes[minute].add(schedule.name)
     told: set[frozenset[str]] = set()
     for minute in sorted(minutes):
         names = frozenset(minutes[minute])
-        if len(names) > wanted.runner.concurrency and names & moved and names not in told and len(told) < MOST_CROWDS:
+        if (
+            len(names) > wanted.runner.concurrency
+            and not names.isdisjoint(retimed)
+            and names not in told
+            and len(told) < MOST_CROWDS
+        ):
             told.add(names)
             yield _crowd(minute, sorted(names), wanted.runner.concurrency)
 
 
-def _minutes(schedule: Schedule, now: datetime, upcoming: int) -> Iterator[datetime]:
+def _minutes(schedule: Schedule, now: datetime) -> Iterator[datetime]:
     when = timing(schedule)
     slot = when.next(now)
-    for _ in range(upcoming):
+    for _ in range(SLOTS_LOOKED_AT):
         if slot is None:
             return
         start = slot + spread(schedule, when, slot)

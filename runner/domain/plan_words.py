@@ -10,41 +10,38 @@ from dataclasses import fields, is_dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+from runner.domain.duration import TEXT as DURATION
 from runner.domain.duration import format_duration
 from runner.domain.plan_change import MISSING, FieldChange, Fire, clock, day
 from runner.domain.schedule import PRIORITIES
 
 WORD = re.compile(r"[A-Za-z_][\w./:-]*", re.ASCII)
+NO_BREAK = "\N{NO-BREAK SPACE}"
 TAKEN = frozenset({"true", "false", "null", "none"})
 PRIORITY_WORDS = {number: word for word, number in PRIORITIES.items()}
 
 
-def value(change_field: str, given: object) -> str:
-    """
+def value(name: str, given: object) -> str:
+    """The value of a field.
+
     >>> value("priority", 2), value("timeout", timedelta(minutes=90)), value("cron", "0 6 * * *")
     ('high (2)', '1h30m', '"0 6 * * *"')
     """
-    if change_field.rsplit(".", 1)[-1] == "priority" and not change_field.startswith("payload"):
-        given = Word(f"{PRIORITY_WORDS[given]} ({given})") if given in PRIORITY_WORDS else given
+    if name.rsplit(".", 1)[-1] == "priority" and isinstance(given, int) and given in PRIORITY_WORDS:
+        return f"{PRIORITY_WORDS[given]} ({given})"
     return text(given)
-
-
-class Word(str):
-    """Printed as it is."""
 
 
 def text(given: Any) -> str:
     match given:
         case _ if given is MISSING:
             return "none"
-        case Word():
-            return str(given)
         case timedelta():
             return format_duration(given)
         case datetime():
             return given.isoformat()
         case str():
-            return given if WORD.fullmatch(given) and given.lower() not in TAKEN else quoted(given)
+            return given if _is_plain(given) else quoted(given)
         case Mapping():
             return "{" + ", ".join(f"{text(name)}: {text(inner)}" for name, inner in given.items()) + "}"
         case list() | tuple():
@@ -52,6 +49,11 @@ def text(given: Any) -> str:
     if is_dataclass(given) and not isinstance(given, type):
         return _object(given)
     return json.dumps(given)
+
+
+def _is_plain(given: str) -> bool:
+    """Whether it can be taken for nothing but this text."""
+    return bool(DURATION.fullmatch(given)) or (bool(WORD.fullmatch(given)) and given.lower() not in TAKEN)
 
 
 def quoted(given: str) -> str:
@@ -81,16 +83,22 @@ def arrow(change: FieldChange) -> tuple[str, str]:
 
 
 def times(fires: Sequence[Fire], year: int) -> list[str]:
-    """Fire times, each without what the one before it says already; the zone stands where it changes and at the end."""
+    """Fire times, each without what the one before it says already; the zone stands where it changes and at the end.
+
+    Spaces within a time are unbreakable.
+    """
     said: list[str] = []
     for index, fire in enumerate(fires):
-        time, earlier = fire.time, fires[index - 1].time if index else None
-        later = fires[index + 1].time if index + 1 < len(fires) else None
-        parts = [] if earlier is not None and earlier.date() == time.date() else [day(time)]
-        parts += [str(time.year)] if time.year != (earlier.year if earlier else year) else []
-        parts.append(clock(time))
-        if later is None or later.tzname() != time.tzname() or fire.mark:
-            parts.append(str(time.tzname()))
-        parts += [f"({fire.mark})"] if fire.mark else []
-        said.append(" ".join(parts))
+        earlier, later = (fires[near].time if 0 <= near < len(fires) else None for near in (index - 1, index + 1))
+        said.append(_time(fire, earlier, later, earlier.year if earlier else year))
     return said
+
+
+def _time(fire: Fire, earlier: datetime | None, later: datetime | None, year: int) -> str:
+    time = fire.time
+    parts = [] if earlier is not None and earlier.date() == time.date() else day(time).split()
+    parts += [str(time.year)] if time.year != year else []
+    parts.append(clock(time))
+    if fire.mark or later is None or later.tzname() != time.tzname():
+        parts.append(str(time.tzname()))
+    return NO_BREAK.join(parts) + (f" ({fire.mark})" if fire.mark else "")
