@@ -61,7 +61,7 @@ def validate(
     else:
         if loaded.problems:
             print_line(clean(report.as_text(loaded.problems, loaded.source, name)))
-        note(f"{name}: {_verdict(loaded)}")
+        print_line(f"{name}: {_verdict(loaded)}")
     raise typer.Exit(0 if loaded.ok else 1)
 
 
