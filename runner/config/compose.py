@@ -20,7 +20,7 @@ from runner.config.scalars import NumberRefused, resolve
 MAX_DEPTH = 64
 MAX_NODES = 100_000
 LONGEST_PATH = 8
-PROPERTIES = re.compile(r"(?:[&!]\S*|#[^\n\r]*|\s+)+")
+PROPERTIES = re.compile(r"(?:&\S*|#[^\n\r]*|\s+)+")
 
 Report = Callable[[str, int, str, str, str | None], None]  # code, index, path, message, hint
 
@@ -206,9 +206,9 @@ class Composer:
             self._refuse("too-large", index, message, "use fewer aliases, or split the file")
 
     def _start(self, event: Any) -> int:
-        """Where the value itself starts, behind its anchor and tag."""
+        """Where the value itself starts, behind its anchor. A tag is refused, and so it is what to point at."""
         index: int = event.start_mark.index
-        if event.anchor is None and event.tag is None:
+        if event.anchor is None or event.tag is not None:
             return index
         match = PROPERTIES.match(self._text, index)
         return match.end() if match and match.end() <= event.end_mark.index else index

@@ -16,6 +16,7 @@ from runner.config.reference_checks import check_references
 from runner.config.suggest import did_you_mean
 from runner.config.timings import check_timings
 from runner.config.words import listed
+from runner.domain.schedule import RunnerOptions
 from runner.domain.workflow import find_cycle
 
 
@@ -31,7 +32,9 @@ def cross_check(findings: Findings, environ: Mapping[str, str]) -> None:
 
 
 def _check_types(findings: Findings, data: Mapping[str, Any]) -> None:
-    packages = mapping(data.get("runner")).get("handler_packages", ["handlers"])
+    packages = mapping(data.get("runner")).get("handler_packages", list(RunnerOptions().handler_packages))
+    if findings.is_broken(("runner", "handler_packages")):
+        packages = None
     for path, entry in entries(data, "job_types"):
         _exists(findings, (*path, "limit"), entry.get("limit"), data, "limits", "limit")
         _check_package(findings, (*path, "handler"), entry.get("handler"), packages)
@@ -133,7 +136,8 @@ def _check_webhook(findings: Findings, path: Path, webhook: Any) -> None:
 
 
 def _exists(findings: Findings, path: Path, name: Any, data: Mapping[str, Any], section: str, what: str) -> None:
-    if isinstance(name, str) and not findings.is_meant((section,)):
+    is_there = isinstance(data.get(section, {}), dict) and not findings.is_meant((section,))
+    if isinstance(name, str) and is_there:
         code = {"job_types": "unknown-job", "notify": "unknown-notify"}.get(section, f"unknown-{what}")
         named(findings, path, name, mapping(data.get(section)), code, what, (section,))
 

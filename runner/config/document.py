@@ -15,7 +15,7 @@ from runner.domain.problem import Problem
 MAX_BYTES = 1024 * 1024
 MAX_PROBLEMS = 1_000
 MAX_REPAIRS = 20
-UNPRINTABLE = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+UNPRINTABLE = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]")
 UTF16 = (b"\xff\xfe", b"\xfe\xff")
 _Loader: type = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 

@@ -28,8 +28,8 @@ def _usable_schemas(findings: Findings, data: Data) -> Iterator[tuple[str, Data]
         schema, place = entry.get("payload_schema"), (*path, "payload_schema")
         if not isinstance(schema, dict):
             continue
-        found = check_schema(schema)
-        findings.complain_all(found or _bad_defaults(findings, schema), place)
+        found = check_schema(schema) or list(_bad_defaults(findings, schema))
+        findings.complain_all(found, place)
         if not found:
             findings.complain_all(typos(schema, findings.suggester), place, "warning")
             yield str(path[-1]), schema

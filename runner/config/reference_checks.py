@@ -55,9 +55,13 @@ def _check_step(findings: Findings, orders: _Orders, path: Path, reference: Step
     if reference.step not in known:
         hint = did_you_mean(findings.suggester.closest(reference.step, known))
         findings.error("unknown-step", path, f'there is no step "{reference.step}"', hint)
-    elif not orders.is_before(workflow, reference.step, step):
+    elif not orders.is_before(workflow, reference.step, step) and not _has_broken_needs(findings, workflow, known):
         message = f'step "{reference.step}" need not have ended when this one starts'
         findings.error("reference", path, message, f"add it: needs: [{reference.step}]")
+
+
+def _has_broken_needs(findings: Findings, workflow: str, steps: Data) -> bool:
+    return any(findings.is_broken(("workflows", workflow, "steps", name, "needs")) for name in steps)
 
 
 class _Orders:
