@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from runner.cli.main import app_of, cli, moment, settings_of
-from runner.cli.output import Format, clean, note, print_json, print_line, print_table
+from runner.cli.output import Format, clean, print_json, print_line, print_table
 
 if TYPE_CHECKING:
     from runner.config.load import Loaded

@@ -7,7 +7,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import runner
 from runner.config.formats import FORMATS
 
 NAME = "schedules.schema.json"
@@ -17,7 +16,7 @@ MAPS = frozenset({"properties", "patternProperties"})
 
 def schema_path() -> Path:
     """`runner/schemas/` in the wheel, `schemas/` at the top of the repository otherwise."""
-    package = Path(runner.__file__).parent
+    package = Path(__file__).parents[1]
     places = [package / "schemas" / NAME, package.parent / "schemas" / NAME]
     return next((place for place in places if place.is_file()), places[-1])
 

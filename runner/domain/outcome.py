@@ -54,7 +54,7 @@ class Released:
 Outcome = Completed | Failed | Stalled | Cancelled | Snoozed | Released
 
 
-class Retry(Exception):  # noqa: N818 - an instruction, not an error
+class Retry(Exception):
     """Raise in a handler: this attempt failed, try again `after` that long (default: as the policy says)."""
 
     def __init__(
@@ -64,7 +64,7 @@ class Retry(Exception):  # noqa: N818 - an instruction, not an error
         self.after = _duration(after) if after is not None else None
 
 
-class Cancel(Exception):  # noqa: N818
+class Cancel(Exception):
     """Raise in a handler: end the job as cancelled; it is not retried."""
 
     def __init__(self, reason: str = "cancelled by the handler") -> None:
@@ -72,7 +72,7 @@ class Cancel(Exception):  # noqa: N818
         self.reason = reason
 
 
-class Snooze(Exception):  # noqa: N818
+class Snooze(Exception):
     """Raise in a handler: call me again after `for_` (seconds or timedelta); this attempt does not count."""
 
     def __init__(self, *, for_: timedelta | float) -> None:
