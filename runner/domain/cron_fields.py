@@ -93,7 +93,7 @@ def parse_field(kind: Kind, text: str, name: str) -> tuple[Item, ...]:
     items = [_item(kind, part, name, alone=len(parts) == 1) for part in parts]
     if not items[0].text.startswith("*"):  # only a star in the first place makes a wildcard: `5,*` is not `*`
         items = sorted((_without_star(kind, item) for item in items), key=_order)
-    elif any(item.text == "*" for item in items):
+    elif frozenset().union(*(item.values for item in items)) == _every(kind):
         items = [Item("*", _every(kind))]
     return tuple(dict.fromkeys(item for item in items if item.text.startswith("*") or not _is_within(item, items)))
 

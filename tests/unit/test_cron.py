@@ -265,6 +265,14 @@ def test_a_count_needs_no_visits() -> None:
     assert Cron.parse("30 2 * * *", timezone=BERLIN, clock_change="skip").count(begin, end) == (end - begin).days - 50
 
 
+def test_a_count_may_begin_between_the_first_and_the_second_hour() -> None:
+    """Asked in the hour that comes twice, a fixed time of that hour is over, a wildcard's is still to come."""
+    second, day = datetime(2026, 11, 1, 6, 10, tzinfo=UTC), timedelta(hours=12)  # 01:10 in New York, again
+    assert Cron.parse("30 1 * * *", timezone=NEW_YORK).count(second, second + day) == 0
+    assert Cron.parse("30 1 * * *", timezone=NEW_YORK, clock_change="both").count(second, second + day) == 1
+    assert Cron.parse("30 * * * *", timezone=NEW_YORK).count(second, second + day) == 12
+
+
 def test_threads_share_an_expression() -> None:
     """Steps taken by several threads at once are the steps of one (a shared croniter gives wrong dates)."""
     cron = Cron.parse("0 0 * * 1,3")

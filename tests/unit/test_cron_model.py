@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from datetime import UTC, date, datetime, timedelta
 from random import Random
 
@@ -141,6 +142,7 @@ def test_slots_are_cronsims_where_it_is_right() -> None:
     for _ in range(300):
         day, weekday = rng.choice([("*", "*"), (a_list(rng, 1, 28), "*"), ("*", a_list(rng, 0, 6)), ("L", "*")])
         text = f"{a_field(rng, 0, 59)} {a_field(rng, 0, 23)} {day} {rng.choice(['*', a_list(rng, 1, 12)])} {weekday}"
+        text = re.sub(r"\b(\d+)-\1/\d+", r"\1", text)  # cronsim takes 9-9/4 for 9-23/4
         at = datetime(2000, 1, 1, tzinfo=UTC) + timedelta(minutes=rng.randrange(40 * 366 * 1440))
         theirs, ours = CronSim(text, at), Cron.parse(text)
         for _ in range(10):
