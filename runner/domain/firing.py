@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -149,6 +149,19 @@ def _skipped(
             break
         rows.append(Decision(slot, outcome, reason))
     return rows[::-1]
+
+
+def remainder(
+    timing: Timing, first: datetime, last: datetime, taken: Collection[datetime]
+) -> tuple[datetime, datetime] | None:
+    """What bounds a run of skipped slots when some of it have rows of their own; None where nothing is left."""
+    low: datetime | None = first
+    high: datetime | None = last
+    while low is not None and low in taken:
+        low = timing.next(low)
+    while high is not None and high in taken:
+        high = timing.previous(high - SECOND)
+    return (low, high) if low is not None and high is not None and first <= low <= high <= last else None
 
 
 def _backwards(timing: Timing, last: datetime, after: datetime) -> Iterator[datetime]:

@@ -70,8 +70,11 @@ def _after_stall(run: Run, stalled: Transition, now: datetime, rng: Random) -> T
 
 
 def cancelled_instead(transition: Transition) -> Transition:
-    """The same end, honouring an open cancel request: what has ended stays, the rest is cancelled."""
-    if transition.is_terminal:
+    """The same end, honouring an open cancel request: what has ended stays, the rest is cancelled.
+
+    A dead worker ended nothing: its job is cancelled also where the stall was one too many.
+    """
+    if transition.is_terminal and transition.ended != "stalled":
         return transition
     return replace(transition, state=JobState.CANCELLED, run_at=None, error=transition.error or "cancelled")
 
