@@ -13,6 +13,7 @@ from runner.domain.applying import mass_removal
 from runner.domain.job import InFlight
 from runner.domain.ledger import ScheduleStatus
 from runner.domain.plan_change import KINDS, MISSING, Action, Caution, Change, FieldChange, Fire
+from runner.domain.plan_crowds import crowds
 from runner.domain.plan_defaults import Causes
 from runner.domain.plan_effects import Flights
 from runner.domain.plan_entries import Entries
@@ -70,21 +71,20 @@ def plan(
 ) -> Plan:
     """Pure: no database, no clock, no file. `payload_problems` says what does not fit in a payload of the file."""
     before = stored.definitions or Definitions()
-    rows = stored.statuses or ({} if stored.revision else rows_of(before, now))
+    rows = stored.statuses or rows_of(before, now)
     flights, causes = Flights.of(stored.in_flight), Causes(before, wanted)
-    schedules = Schedules(rows, before, wanted, flights, causes, now, upcoming)
+    schedules = Schedules(rows, before, wanted, flights, causes, now, upcoming, is_file=not stored.statuses)
     told = [*schedules.changes(), *Entries(before, wanted, flights, causes).changes()]
     file = FileValues(before, wanted, flights, causes)
     told += file.changes() if stored.definitions is not None else file.first()
     told.sort(key=lambda change: (KINDS.index(change.kind), change.name))
-    retimed = wanted.schedules if wanted.runner.concurrency < before.runner.concurrency else schedules.retimed
     cautions = chain(
         warnings.removals(list(rows.values()), wanted),
         warnings.lost_types(before, wanted, flights),
         warnings.pauses(rows, wanted, now),
         warnings.lookalikes(told, before, wanted),
         warnings.payloads(before, wanted, payload_problems) if payload_problems else (),
-        warnings.crowds(retimed, wanted, now),
+        crowds(schedules.retimed, wanted),
     )
     return Plan(
         base_revision=stored.revision,

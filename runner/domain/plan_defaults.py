@@ -13,6 +13,8 @@ from runner.domain.plan_fields import field_changes
 from runner.domain.retry import RetryPolicy
 from runner.domain.schedule import PRIORITIES, Definitions, JobType
 
+Slots = tuple[Fire | None, Fire | None]
+
 
 @dataclass
 class Causes:
@@ -26,7 +28,7 @@ class Causes:
     after: Definitions
     types: set[str] = field(default_factory=set)
     retries: set[str] = field(default_factory=set)
-    moved: dict[str, tuple[Fire | None, Fire | None]] = field(default_factory=dict)
+    moved: dict[str, Slots] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         changes = field_changes(bare(self.before.defaults), bare(self.after.defaults))
@@ -41,7 +43,7 @@ class Causes:
         return left
 
     def of_schedule(
-        self, name: str, fields: Sequence[FieldChange], slots: tuple[Fire | None, Fire | None]
+        self, name: str, fields: Sequence[FieldChange], slots: Callable[[], Slots]
     ) -> tuple[FieldChange, ...]:
         """The same, and without the zone where it is the file's."""
         left = self._without_inherited(fields)
@@ -49,7 +51,7 @@ class Causes:
             self.retries.add(name)
         if self._zones not in left:
             return left
-        self.moved[name] = slots
+        self.moved[name] = slots()
         return tuple(change for change in left if change != self._zones and not _same_wall_time(change))
 
     def _without_inherited(self, fields: Sequence[FieldChange]) -> tuple[FieldChange, ...]:

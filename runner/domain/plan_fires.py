@@ -21,11 +21,13 @@ def fires(schedule: Schedule, first: datetime | None, now: datetime, count: int)
     """`first` and the slots after it. Of several that are due already, only the first is told."""
     when = timing(schedule)
     found: list[Fire] = []
-    slot, since = first, now
-    while slot is not None and len(found) < count:
+    since = now
+    for number in range(count):
+        slot = when.next(since) if number else first
+        if slot is None:
+            break
         found.append(Fire(slot, schedule.timezone, DUE if slot <= now else mark(when, schedule.timezone, since, slot)))
         since = max(slot, now)
-        slot = when.next(since)
     return tuple(found)
 
 

@@ -18,12 +18,16 @@ from runner.domain.schedule import Definitions, Schedule
 from runner.domain.timing import timing
 
 WITHOUT = ("name", "renamed_from")
+SLOTS = 3  # so many are looked at for crowded minutes
 TIMES = frozenset({"cron", "every", "timezone", "seconds", "day_match", "clock_change", "from", "until", "enabled"})
 
 
 @dataclass(frozen=True)
 class Schedules:
-    """Everything that the changes of schedules are told from. `retimed` collects those that start anew."""
+    """Everything that the changes of schedules are told from. `is_file`: another file takes the place of a database.
+
+    `retimed` collects the next slots of the schedules that are new or fire at other times now.
+    """
 
     rows: Mapping[str, ScheduleStatus]
     before: Definitions
@@ -32,15 +36,16 @@ class Schedules:
     causes: Causes
     now: datetime
     upcoming: int
-    retimed: set[str] = field(default_factory=set)
+    is_file: bool = False
+    retimed: dict[str, list[datetime]] = field(default_factory=dict)
 
     def changes(self) -> Iterator[Change]:
         """One for each schedule whose row is going to change, but for those that only follow the file's zone."""
         written = row_changes(self.rows.values(), self.before.schedules, self.wanted, self.now)
         old_names = {change.rename_to: change.name for change in written if change.rename_to is not None}
         for change in written:
-            if "cursor" in change.values:
-                self.retimed.add(change.name)
+            if change.values.get("next_run") is not None:
+                self.retimed[change.name] = [change.values["next_run"]]
             if change.rename_to is None:
                 yield from self._told(change, old_names.get(change.name))
 
@@ -72,22 +77,22 @@ class Schedules:
         """Nothing where the change is the file's, and told there."""
         before, after = self.before.schedules.get(change.name), self.wanted.schedules[change.name]
         fields = field_changes(before, after, without=("name",)) if before else ()
-        own = self.causes.of_schedule(change.name, fields, self._slots(change, row))
+        own = self.causes.of_schedule(change.name, fields, lambda: self._slots(change, row.name))
         if fields and not own:
             return
         said = self._effects(before, after, fields, change, row)
-        slots = self._next_before(change.name), self._next_after(change, row)
+        slots = self._next_before(row.name), self._next_after(change, row.name)
         yield Change("change", "schedule", change.name, own, *slots, effects=said)
 
     def _renamed(self, change: RowChange, row: ScheduleStatus, old_name: str) -> Change:
         before, after = self.before.schedules.get(old_name), self.wanted.schedules[change.name]
         fields = field_changes(before, after, without=WITHOUT) if before else ()
-        own = self.causes.of_schedule(change.name, fields, self._slots(change, row))
+        own = self.causes.of_schedule(change.name, fields, lambda: self._slots(change, old_name))
         said = ["keeps its history and its pause"]
         if (earlier := self.rows.get(change.name)) is not None and earlier.retired_at is not None:
             said.append(f"the history of an earlier {change.name}, which was retired, gives way")
         said += self._effects(before, after, fields, change, row)
-        slots = self._next_before(old_name), self._next_after(change, row)
+        slots = self._next_before(old_name), self._next_after(change, old_name)
         return Change("rename", "schedule", change.name, own, *slots, effects=tuple(said), renamed_from=old_name)
 
     def _effects(
@@ -105,35 +110,36 @@ class Schedules:
         said += effects.stays(jobs) if not after.enabled else effects.keeps(jobs)
         return tuple(said + _unusual(after))
 
+    def _first(self, name: str) -> datetime | None:
+        """The next slot as the database has it, or as the definition says where there is no database."""
+        before = self.before.schedules.get(name)
+        if not self.is_file:
+            return self.rows[name].next_run
+        return timing(before).next(self.now) if before is not None and before.enabled else None
+
     def _next_before(self, name: str) -> tuple[Fire, ...]:
-        before, row = self.before.schedules.get(name), self.rows.get(name)
-        if before is None or row is None:
-            return ()
-        return fires(before, row.next_run, self.now, self.upcoming)
+        before = self.before.schedules.get(name)
+        return () if before is None else fires(before, self._first(name), self.now, self.upcoming)
 
-    def _slots(self, change: RowChange, row: ScheduleStatus) -> tuple[Fire | None, Fire | None]:
-        """The next slot as it is stored, and as it will be."""
+    def _next_after(self, change: RowChange, old_name: str | None) -> tuple[Fire, ...]:
+        kept = "next_run" not in change.values and old_name is not None
+        first = self._first(old_name) if kept and old_name is not None else change.values.get("next_run")
+        found = fires(self.wanted.schedules[change.name], first, self.now, max(self.upcoming, SLOTS))
+        if change.name in self.retimed:
+            self.retimed[change.name] = [fire.utc for fire in found[:SLOTS]]
+        return found[: self.upcoming]
+
+    def _slots(self, change: RowChange, old_name: str) -> tuple[Fire | None, Fire | None]:
+        """The next slot before and after, in the file's zones."""
+        before, after = self._first(old_name), change.values.get("next_run")
         zones = self.before.timezone, self.wanted.timezone
-        slots = row.next_run, change.values.get("next_run", row.next_run)
-        old, new = (Fire(slot, zone) if slot else None for slot, zone in zip(slots, zones, strict=True))
-        return old, new
-
-    def _next_after(self, change: RowChange, row: ScheduleStatus | None) -> tuple[Fire, ...]:
-        first = change.values.get("next_run", row.next_run if row else None)
-        return fires(self.wanted.schedules[change.name], first, self.now, self.upcoming)
+        return Fire(before, zones[0]) if before else None, Fire(after, zones[1]) if after else None
 
 
 def rows_of(definitions: Definitions, now: datetime) -> dict[str, ScheduleStatus]:
-    """The rows that a file would have, where there is no database."""
+    """The rows of schedules that nothing has happened to, where there is no database."""
     return {
-        name: ScheduleStatus(
-            name=name,
-            cursor=now,
-            created_at=now,
-            updated_at=now,
-            next_run=timing(schedule).next(now) if schedule.enabled else None,
-        )
-        for name, schedule in definitions.schedules.items()
+        name: ScheduleStatus(name=name, cursor=now, created_at=now, updated_at=now) for name in definitions.schedules
     }
 
 

@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from datetime import datetime, timedelta
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
 from difflib import SequenceMatcher
 from typing import Any
 
 from runner.domain.applying import PAUSE_SURVIVES, mass_removal, renames
-from runner.domain.firing import spread
 from runner.domain.ledger import ScheduleStatus
-from runner.domain.plan_change import Caution, Change, clock, counted, day, few, moment
+from runner.domain.plan_change import Caution, Change, counted, moment
 from runner.domain.plan_effects import Flights
 from runner.domain.schedule import Definitions, JobType, Schedule
-from runner.domain.timing import canonical, timing
+from runner.domain.timing import canonical
 
-MOST_CROWDS = 5
-SLOTS_LOOKED_AT = 3
 MOST_CANDIDATES = 50
 ALIKE = 0.6
-MINUTE = timedelta(minutes=1)
 
 PayloadProblems = Callable[[JobType, Mapping[str, Any]], list[str]]
 
@@ -105,44 +101,3 @@ def _payloads(before: Definitions, wanted: Definitions) -> Iterator[tuple[str, s
 
 def _schema(file: Definitions, name: str) -> Any:
     return file.job_types[name].payload_schema if name in file.job_types else None
-
-
-def crowds(retimed: Collection[str], wanted: Definitions, now: datetime) -> Iterator[Caution]:
-    """More schedules in one minute than a process may run at once, where one of `retimed` is among them."""
-    if not retimed:
-        return
-    minutes: dict[datetime, set[str]] = defaultdict(set)
-    for schedule in wanted.schedules.values():
-        if schedule.enabled:
-            for minute in _minutes(schedule, now):
-                minutes[minute].add(schedule.name)
-    told: set[frozenset[str]] = set()
-    for minute in sorted(minutes):
-        names = frozenset(minutes[minute])
-        if (
-            len(names) > wanted.runner.concurrency
-            and not names.isdisjoint(retimed)
-            and names not in told
-            and len(told) < MOST_CROWDS
-        ):
-            told.add(names)
-            yield _crowd(minute, sorted(names), wanted.runner.concurrency)
-
-
-def _minutes(schedule: Schedule, now: datetime) -> Iterator[datetime]:
-    when = timing(schedule)
-    slot = when.next(now)
-    for _ in range(SLOTS_LOOKED_AT):
-        if slot is None:
-            return
-        start = slot + spread(schedule, when, slot)
-        yield start.replace(second=0, microsecond=0)
-        slot = when.next(slot)
-
-
-def _crowd(minute: datetime, names: list[str], concurrency: int) -> Caution:
-    message = (
-        f"{len(names)} schedules start at {day(minute)} {clock(minute)} UTC, over the concurrency of {concurrency}:"
-        f" {few(names)}; the others wait"
-    )
-    return Caution("crowded", message, tuple(names))
