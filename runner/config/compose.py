@@ -25,7 +25,7 @@ PROPERTIES = re.compile(r"(?:&\S*|#[^\n\r]*|\s+)+")
 Report = Callable[[str, int, str, str, str | None], None]  # code, index, path, message, hint
 
 
-class Refused(Exception):  # noqa: N818 - stops the reading; the problem has been reported
+class Refused(Exception):
     """The rest of the text is not read."""
 
 
@@ -223,8 +223,8 @@ class Composer:
                 parts.append(frame.key.data)
         return tuple(parts)
 
-    def _problem(self, code: str, index: int, message: str, hint: str | None) -> None:
-        self._report(code, index, dotted(self._path()[:LONGEST_PATH]), message, hint)
+    def _problem(self, code: str, index: int, message: str, hint: str | None, key: Path = ()) -> None:
+        self._report(code, index, dotted((*self._path(), *key)[:LONGEST_PATH]), message, hint)
 
     def _refuse(self, code: str, index: int, message: str, hint: str) -> NoReturn:
         self._problem(code, index, message, hint)

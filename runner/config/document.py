@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 
 import yaml
 
 from runner.config.compose import Composer, Refused
-from runner.config.places import Document, Lines
+from runner.config.places import Document, Lines, Place, dotted
 from runner.config.repair import quote_cron
 from runner.domain.problem import Problem
 
@@ -94,7 +95,15 @@ class _Reader:
             if root is None or root.data is None:
                 self._report("empty", 0, "", "the file is empty", "an empty file never means: remove everything")
                 return None
-            return Document(self._source, root, self._lines)
+            return self._finished(Document(self._source, root, self._lines))
+
+    def _finished(self, document: Document) -> Document:
+        """Now that there are paths, what was repaired gets its own."""
+        if self._repairs:
+            paths = {document.lines.place(node.start): dotted(path) for path, node in document.nodes()}
+            named = [replace(one, path=paths.get(Place(one.line, one.column), "")) for one in self._repairs]
+            self.problems[: len(named)] = named
+        return document
 
     def _repair(self, error: yaml.YAMLError) -> bool:
         repair = quote_cron(self._text, _index(error)) if len(self._repairs) < MAX_REPAIRS else None

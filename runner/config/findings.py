@@ -57,9 +57,15 @@ class Findings:
 
     def complain_all(self, complaints: Iterable[Complaint], below: Path = (), severity: Severity = "error") -> None:
         """Complaints about what stands below a path. What is missing only because it is misspelt is not said twice."""
-        for complaint in sorted(complaints, key=lambda one: one.missing is not None):
+        for complaint in sorted(
+            complaints, key=lambda one: (one.missing is not None, self._order((*below, *one.path)))
+        ):
             if complaint.missing is None or not self.is_meant((*below, *complaint.path, complaint.missing)):
                 self._complain(complaint, below, severity)
+
+    def _order(self, path: Path) -> list[Place]:
+        """As a reader meets the keys of the path; the library that checks the schema has no order of its own."""
+        return [self.document.key_place(path[:length]) for length in range(1, len(path) + 1)]
 
     def _complain(self, complaint: Complaint, below: Path, severity: Severity) -> None:
         path = (*below, *complaint.path)

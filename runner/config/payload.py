@@ -68,7 +68,13 @@ def complaints(
         errors = list(islice((error for error in found if not _depends_on(error, later)), MAX_COMPLAINTS))
     except (RecursionError, TooMuchWork, Unresolvable):
         return [Complaint("payload-schema", (), "the payload_schema cannot be followed to its end", LOOK)]
-    return [complaint for error in errors for complaint in _said(error, suggester)]
+    return _without_echoes([complaint for error in errors for complaint in _said(error, suggester)])
+
+
+def _without_echoes(found: list[Complaint]) -> list[Complaint]:
+    """What is missing only because it is misspelt is not said twice."""
+    meant = {(*complaint.path[:-1], complaint.meant) for complaint in found if complaint.meant is not None}
+    return [complaint for complaint in found if (*complaint.path, complaint.missing) not in meant]
 
 
 def _depends_on(error: Any, later: Collection[Path]) -> bool:
@@ -94,7 +100,9 @@ def _no_branch(error: Any, broken: Broken) -> Iterator[Complaint]:
         for complaint in RULES["type"](replace(broken, rule="type", bound=list(dict.fromkeys(names)))):
             yield replace(complaint, code="payload")
         return
-    yield from _said(best_match(error.context), broken.suggester)
+    misfits = {inner.schema_path[0] for inner in error.context if inner.validator == "type" and not inner.relative_path}
+    closer = [inner for inner in error.context if inner.schema_path[0] not in misfits]
+    yield from _said(best_match(closer or error.context), broken.suggester)
 
 
 def _const(broken: Broken) -> Iterator[Complaint]:
@@ -109,7 +117,7 @@ def _pattern(broken: Broken) -> Iterator[Complaint]:
 
 
 def _format(broken: Broken) -> Iterator[Complaint]:
-    message = f"{broken.label} must be a text of the format {broken.bound}, not {shown(broken.value)}"
+    message = f"{broken.label} must have the format {broken.bound}, not {shown(broken.value)}"
     yield Complaint("payload", broken.path, message, LOOK)
 
 

@@ -47,7 +47,7 @@ def validator_for(schema: Data | None) -> Any:
     return _validator(json.dumps(effective(schema), sort_keys=True))
 
 
-class TooMuchWork(Exception):  # noqa: N818 - the schema is the error
+class TooMuchWork(Exception):
     """Following the references of a schema takes for ever: they multiply."""
 
 

@@ -22,7 +22,7 @@ STEP_PATH = re.compile(r"\s*steps\.(?P<step>[A-Za-z0-9_][A-Za-z0-9_-]*)\.result(
 SECRETS = re.compile(r"SECRET|TOKEN|PASSWORD|PASSWD|API_?KEY|(?:^|_)KEY(?:_|$)", re.IGNORECASE)
 
 
-class UnsetVariable(RunnerError):  # noqa: N818 - named as the thing that is wrong, like all of ours
+class UnsetVariable(RunnerError):
     """A reference to the environment that has no value and no default."""
 
     def __init__(self, name: str) -> None:

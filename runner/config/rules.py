@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -76,8 +77,9 @@ def wrong_type(broken: Broken) -> Iterator[Complaint]:
 def unknown_fields(broken: Broken) -> Iterator[Complaint]:
     known = broken.schema.get("properties", {})
     names = [name for name, rules in known.items() if not isinstance(rules, dict) or "not" not in rules]
+    patterns = [re.compile(pattern) for pattern in broken.schema.get("patternProperties", {})]
     for key in broken.value:
-        if key not in known:
+        if key not in known and not any(pattern.search(key) for pattern in patterns):
             meant = broken.suggester.closest(key, names)
             hint = did_you_mean(meant) or f"known here: {listed(names)}"
             message = f'unknown field "{key}" in {broken.kind}'

@@ -20,7 +20,7 @@ NUMBER = re.compile(
 NUMBER_STARTS = frozenset("+-.0123456789")
 
 
-class NumberRefused(ValueError):  # noqa: N818
+class NumberRefused(ValueError):
     """A number that JSON cannot carry, or that is too large."""
 
 

@@ -14,7 +14,7 @@ from jsonschema.exceptions import ValidationError
 from runner.config.document import MAX_PROBLEMS
 from runner.config.findings import Findings
 from runner.config.formats import FORMATS, Fault
-from runner.config.rules import RULES, Broken, Complaint, Rule, broken_rule, unknown_fields, wrong_type
+from runner.config.rules import RULES, Broken, Complaint, Rule, broken_rule, wrong_type
 from runner.config.schema import checking_schema
 from runner.config.words import shown
 
@@ -72,12 +72,6 @@ def _bare_number(broken: Broken) -> Fault | None:
     return fault if fault and fault.code == "duration" else None
 
 
-def _unknown(broken: Broken) -> Iterator[Complaint]:
-    for complaint in unknown_fields(broken):
-        if broken.path or not str(complaint.path[-1]).startswith("x-"):
-            yield complaint
-
-
 def _const(broken: Broken) -> Iterator[Complaint]:
     if broken.path == ("version",):
         message = f"this is version {shown(broken.value)} of the format, and this release reads version 1"
@@ -101,7 +95,6 @@ def _reserved(broken: Broken) -> Iterator[Complaint]:
 FILE_RULES: dict[str, Rule] = {
     **RULES,
     "type": _type,
-    "additionalProperties": _unknown,
     "const": _const,
     "pattern": _pattern,
     "not": _reserved,
