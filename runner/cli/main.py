@@ -77,10 +77,14 @@ def moment(text: str | None) -> datetime:
     return (given if given.tzinfo else given.replace(tzinfo=UTC)).astimezone(UTC)
 
 
+def load_commands() -> None:
+    """Import the modules that register the commands."""
+    from runner.cli import admin, config, enqueue, init, jobs, run_once, schedules  # noqa: F401
+
+
 def run() -> None:
     """Run the command; no traceback reaches a user for what a user can cause."""
-    from runner.cli import admin, config, enqueue, init, jobs, run_once, schedules  # noqa: F401 - they register
-
+    load_commands()
     try:
         try:
             cli(standalone_mode=True)
