@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import Enum
 from typing import Literal
 
@@ -93,10 +93,10 @@ def clock(time: datetime) -> str:
 def moment(time: datetime) -> str:
     """An instant as the texts of a plan show it.
 
-    >>> from datetime import UTC
     >>> moment(datetime(2026, 3, 27, 9, tzinfo=UTC))
     '2026-03-27 09:00 UTC'
     """
+    time = time.astimezone(UTC)
     return f"{time:%Y-%m-%d} {clock(time)} UTC"
 
 

@@ -5,18 +5,17 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
-from difflib import SequenceMatcher
+from difflib import SequenceMatcher, get_close_matches
 from typing import Any
 
 from runner.domain.applying import PAUSE_SURVIVES, mass_removal, renames
 from runner.domain.ledger import ScheduleStatus
-from runner.domain.plan_change import Caution, Change, counted, moment
+from runner.domain.plan_change import Action, Caution, Change, counted, moment
 from runner.domain.plan_effects import Flights
 from runner.domain.schedule import Definitions, JobType, Schedule
 from runner.domain.timing import canonical
 
-MOST_CANDIDATES = 50
-ALIKE = 0.6
+MOST_COMPARED = 50  # names are compared one with another only where they are few
 
 PayloadProblems = Callable[[JobType, Mapping[str, Any]], list[str]]
 
@@ -56,25 +55,42 @@ def pauses(rows: Mapping[str, ScheduleStatus], wanted: Definitions, now: datetim
 
 def lookalikes(changes: Iterable[Change], before: Definitions, wanted: Definitions) -> Iterator[Caution]:
     """A schedule that goes while one like it comes was perhaps meant to be renamed."""
-    coming: dict[str, list[Schedule]] = defaultdict(list)
-    going: list[Schedule] = []
-    for change in changes:
-        if change.kind == "schedule" and change.action == "add":
-            coming[wanted.schedules[change.name].target].append(wanted.schedules[change.name])
-        elif change.kind == "schedule" and change.action == "retire" and change.name in before.schedules:
-            going.append(before.schedules[change.name])
+    told = [change for change in changes if change.kind == "schedule"]
+    going = [before.schedules[name] for name in _named(told, "retire") if name in before.schedules]
+    coming = [wanted.schedules[name] for name in _named(told, "add")]
+    for old, new in _pairs(going, coming):
+        message = f"{new} looks like {old}: renamed_from: {old} would keep its history and its pause"
+        yield Caution("looks-renamed", message, (new, old))
+
+
+def _named(changes: Iterable[Change], action: Action) -> list[str]:
+    return [change.name for change in changes if change.action == action]
+
+
+def _pairs(going: Sequence[Schedule], coming: Sequence[Schedule]) -> Iterator[tuple[str, str]]:
+    """Old and new names of what starts the same thing at the same times, or under a similar name."""
+    same: dict[tuple[str, str, str], list[str]] = defaultdict(list)
+    for new in coming:
+        same[_fires(new)].append(new.name)
+    left = {new.name: new.target for new in coming}
     for old in going:
-        near = [new for new in coming[old.target][:MOST_CANDIDATES] if _alike(old, new)]
-        if near:
-            new = max(near, key=lambda new: SequenceMatcher(None, old.name, new.name).ratio())
-            coming[old.target].remove(new)
-            message = f"{new.name} looks like {old.name}: renamed_from: {old.name} would keep its history and pause"
-            yield Caution("looks-renamed", message, (new.name, old.name))
+        alike = same[_fires(old)] or _similar(old, left if len(going) <= MOST_COMPARED else {})
+        names = [name for name in alike[:MOST_COMPARED] if name in left]
+        if names:
+            new_name = max(names, key=lambda name: SequenceMatcher(None, old.name, name).ratio())
+            del left[new_name]
+            if new_name in same[_fires(old)]:
+                same[_fires(old)].remove(new_name)
+            yield old.name, new_name
 
 
-def _alike(old: Schedule, new: Schedule) -> bool:
-    same_times = canonical(old) == canonical(new) and old.timezone == new.timezone
-    return same_times or SequenceMatcher(None, old.name, new.name).ratio() >= ALIKE
+def _fires(schedule: Schedule) -> tuple[str, str, str]:
+    return schedule.target, canonical(schedule), schedule.timezone
+
+
+def _similar(old: Schedule, left: Mapping[str, str]) -> list[str]:
+    targets = [name for name, target in left.items() if target == old.target]
+    return get_close_matches(old.name, targets) if len(targets) <= MOST_COMPARED else []
 
 
 def payloads(before: Definitions, wanted: Definitions, problems: PayloadProblems) -> Iterator[Caution]:
