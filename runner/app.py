@@ -37,7 +37,7 @@ from runner.storage.schedules import ScheduleStore
 from runner.storage.setup import prepare, require_current
 from runner.storage.views import JobViews
 from runner.storage.workers import WorkerStore
-from runner.telemetry import Events
+from runner.telemetry import ClaimLost, Events
 
 if TYPE_CHECKING:
     from runner.domain.plan import Stored
@@ -154,7 +154,9 @@ class App:
         )
 
     def _lost(self, executor: Executor, job_id: int) -> None:
-        executor.request_stop(job_id, "lost", "the run is no longer ours")
+        run = executor.run_of(job_id)
+        if run is not None and executor.request_stop(job_id, "lost", "the run is no longer ours", run.claim_token):
+            self.events.emit(ClaimLost(run, datetime.now(UTC)))
 
     def _children(self, run: Run, finished: Finished) -> list[NewJob]:
         intake, now = self.intake(), datetime.now(UTC)

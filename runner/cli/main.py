@@ -100,6 +100,12 @@ def run() -> None:
         sys.exit(0)
     except KeyboardInterrupt:
         sys.exit(130)
+    except Exception as error:
+        if os.environ.get("RUNNER_DEBUG"):
+            raise
+        note(f"error: internal error: {type(error).__name__}: {clean(str(error))}")
+        note("help: this is a bug of runner; RUNNER_DEBUG=1 shows the traceback to report")
+        sys.exit(70)
 
 
 def _problems(error: ConfigInvalid) -> None:

@@ -7,7 +7,7 @@ import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
 from types import FrameType
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from runner.app import App
     from runner.domain.schedule import Definitions, Schedule
     from runner.engine.run_once import Options, Report
+    from runner.engine.worker import Selection
 
 SIGNAL_CODES = {"SIGINT": 130, "SIGTERM": 143}
 
@@ -66,6 +67,20 @@ class Chosen:
             for name in sorted(names - set(known)):
                 close = Suggester().closest(name, known)
                 raise NotFound(f"there is no {kind} {name!r}", f"did you mean {close!r}?" if close else "runner config")
+        matching = [one for one in definitions.schedules.values() if self.fires(one, definitions)]
+        if (self.schedules or self.workflows) and not matching:
+            raise NotFound("no schedule matches all of the selection", "runner schedules list")
+        unused = self.queues - {job_type.queue for job_type in definitions.job_types.values()}
+        if unused:
+            raise NotFound(f"no job type has the queue {min(unused)!r}", "runner config")
+
+    def selection(self, definitions: Definitions) -> Selection:
+        """Which jobs the worker takes."""
+        from runner.engine.worker import Selection
+
+        fired = frozenset(one.name for one in definitions.schedules.values() if self.fires(one, definitions))
+        narrowed = fired if self.schedules or self.workflows else None
+        return Selection(queues=self.queues or None, types=self.types or None, schedules=narrowed)
 
 
 @cli.command("run-once")
@@ -151,6 +166,7 @@ class Call:
             if self.output is RunFormat.JSON:
                 print_json({"summary": {"disabled": True}, "jobs": [], "slots": []})
             return 0
+        _warn_of_old_sqlite()
         clock = Clock() if self.now is None else SimulatedClock(moment(self.now))
         app = App(found, os.environ)
         try:
@@ -203,17 +219,22 @@ class Call:
         from dataclasses import replace
 
         from runner.cli.run_report import watching
-        from runner.engine.worker import Selection
 
-        selection = Selection(
-            queues=self.chosen.queues or None,
-            types=self.chosen.types or None,
-            schedules=self.chosen.schedules or None,
-        )
-        with app.worker(definitions, clock, selection) as worker:
+        with app.worker(definitions, clock, self.chosen.selection(definitions)) as worker:
             drain = app.run_once(worker, scheduler, clock, replace(self.options, trigger=triggers))
             with watching(app, self.output.value), _signals(drain.stop):
-                return drain.run()
+                report = drain.run()
+            drain.janitor.prune(datetime.now(UTC), app.settings.retention)
+            return report
+
+
+def _warn_of_old_sqlite() -> None:
+    from runner.storage.dialects import sqlite_library
+
+    version, is_affected = sqlite_library()
+    if is_affected:
+        note(f"warning: SQLite {version} can lose commits when several processes write (fixed in 3.51.3)")
+        note("help: pip install 'yaml-job-runner[sqlite]'")
 
 
 @contextmanager

@@ -115,6 +115,11 @@ class Executor:
         with self._lock:
             return list(self._running)
 
+    def run_of(self, job_id: int) -> Run | None:
+        with self._lock:
+            execution = self._running.get(job_id)
+        return None if execution is None else execution.run
+
     def check_times(self) -> float | None:
         """Ask overdue runs to stop and give up those that did not; seconds until the next such moment."""
         now = time.monotonic()

@@ -137,7 +137,7 @@ class Slot:
     def _child(self) -> tuple[BaseProcess, Connection]:
         if self._process is None or self._pipe is None or not self._process.is_alive():
             ours, theirs = _spawn.Pipe()
-            process = _spawn.Process(target=serve, args=(theirs, os.getpid()), name="handler", daemon=True)
+            process = _spawn.Process(target=serve, args=(theirs, os.getpid()), name="handler")
             self._spawner.start(process.start)
             theirs.close()
             self._process, self._pipe = process, ours

@@ -47,7 +47,7 @@ class JobViews:
             {name: getattr(job, name) for name in SHOWN}
             | {
                 "display_state": _state(job, definitions, full, now),
-                "last_heartbeat": beats.get(job.worker_id or "") if job.status == JobState.RUNNING else None,
+                "last_heartbeat": beats.get(job.worker_id or ""),
                 "attempts": [*attempts.get(job.id or 0, []), *_present_run(job)],
             }
             for job in jobs
