@@ -6,15 +6,19 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, is_dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from typing import Any, NoReturn
+from itertools import groupby
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import typer
 
 from runner.domain import errors
+
+if TYPE_CHECKING:
+    from runner.domain.ledger import ScheduleSlot
 
 
 class Format(StrEnum):
@@ -123,6 +127,16 @@ def _cut(text: str, width: int) -> str:
 def when(value: datetime | None) -> str:
     """A time for people: minutes, in UTC."""
     return "-" if value is None else value.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+
+
+def slot_lines(name: str, slots: Sequence[ScheduleSlot]) -> Iterator[str]:
+    """What became of slots: a line for each that was enqueued, one for each run of slots skipped for the same reason."""
+    for (outcome, reason, _), group in groupby(slots, key=lambda slot: (slot.outcome, slot.reason, slot.job_id)):
+        rows = list(group)
+        first, count = rows[0].first_slot or rows[0].slot, sum(row.slot_count for row in rows)
+        times = when(first) if count == 1 else f"{count} slots, {when(first)} to {when(rows[-1].slot)}"
+        tail = f"job {rows[0].job_id}" if rows[0].job_id else clean(reason or "")
+        yield f"{outcome:10} {name} {times}: {tail}"
 
 
 def span(value: timedelta | float) -> str:

@@ -7,7 +7,7 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from runner.cli.output import clean, span, when
+from runner.cli.output import clean, slot_lines, span
 from runner.telemetry import Event, FiringFailed, JobProgressed, JobSettled, JobStarted, SlotsDecided, WorkerRescued
 
 
@@ -49,8 +49,8 @@ class LiveTable:
                 again = f", again in {span(end.run_at - at)}" if end.run_at is not None else ""
                 self._line(f"{word:10} {run.id} {run.type}  {span(at - run.started_at)}{again}{error}", word)
             case SlotsDecided(name, slots):
-                for slot in slots:
-                    self._line(f"{slot.outcome:10} {name} {when(slot.slot)}  {slot.reason or ''}", "slot")
+                for line in slot_lines(name, slots):
+                    self._line(line, "slot")
             case FiringFailed(name, message):
                 self._line(f"{'error':10} schedule {name} could not be fired: {clean(message)}", "failed")
             case WorkerRescued(worker_id, runs):

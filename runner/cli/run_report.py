@@ -12,7 +12,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from runner.cli.output import clean, is_terminal, note, plain, print_json, print_line, print_table, span, when
+from runner.cli.output import clean, is_terminal, note, plain, print_json, print_line, print_table, slot_lines, span
 from runner.domain.errors import UsageError
 from runner.domain.job import JobState
 from runner.telemetry import (
@@ -63,9 +63,8 @@ def _tell_plainly(event: Event) -> None:
             again = f", again in {span(end.run_at - at)}" if end.run_at is not None else ""
             print_line(f"{word:10} job {run.id} {run.type} after {took}{again}{error}")
         case SlotsDecided(name, slots):
-            for slot in slots:
-                tail = f"job {slot.job_id}" if slot.job_id else slot.reason
-                print_line(f"{slot.outcome:10} {name} {when(slot.slot)}: {tail}")
+            for line in slot_lines(name, slots):
+                print_line(line)
         case FiringFailed(name, message):
             note(f"error: schedule {name} could not be fired: {clean(message)}")
         case WorkerRescued(worker_id, runs):
