@@ -130,7 +130,7 @@ def when(value: datetime | None) -> str:
 
 
 def slot_lines(name: str, slots: Sequence[ScheduleSlot]) -> Iterator[str]:
-    """What became of slots: a line for each that was enqueued, one for each run of slots skipped for the same reason."""
+    """What became of slots: a line for each that was enqueued, one for each run skipped for one reason."""
     for (outcome, reason, _), group in groupby(slots, key=lambda slot: (slot.outcome, slot.reason, slot.job_id)):
         rows = list(group)
         first, count = rows[0].first_slot or rows[0].slot, sum(row.slot_count for row in rows)
