@@ -72,11 +72,17 @@ def keeps(jobs: InFlight) -> list[str]:
     return said + ([f"{running(jobs)} {_verb(jobs.running, 'finish')} with the old settings"] if jobs.running else [])
 
 
-def stays(jobs: InFlight) -> list[str]:
-    """What leaves the file, or is switched off, interrupts nothing."""
+def stays(jobs: InFlight, *, will_run: bool = True) -> list[str]:
+    """What leaves the file, or is switched off, interrupts nothing. What is queued runs while its type is there."""
     waiting = jobs.queued + jobs.retrying
     said = [f"{running(jobs)} {_verb(jobs.running, 'finish')}"] if jobs.running else []
-    return said + ([f"{queued(jobs)} {_verb(waiting, 'stay')} and will run"] if waiting else [])
+    return said + ([f"{queued(jobs)} {_verb(waiting, 'stay')}{' and will run' * will_run}"] if waiting else [])
+
+
+def come_along(jobs: InFlight) -> list[str]:
+    """What a renamed schedule takes with it."""
+    count = jobs.queued + jobs.retrying + jobs.running
+    return [f"{_all(jobs)} {_verb(count, 'come')} along"] if count else []
 
 
 def of_job_type(jobs: InFlight, fields: Iterable[FieldChange]) -> list[str]:

@@ -13,6 +13,7 @@ from runner.domain.plan_fields import field_changes, mapping_changes
 from runner.domain.schedule import Definitions
 
 AT_START = "read when a process starts: a running one keeps what it has"
+WITH_THE_FILE = frozenset({"handler_packages"})
 MOST_EXAMPLES = 5
 
 
@@ -29,7 +30,8 @@ class FileValues:
         if defaults := mapping_changes(self.before.defaults, self.wanted.defaults):
             yield self._defaults(defaults)
         if options := field_changes(self.before.runner, self.wanted.runner, without=()):
-            yield Change("change", "runner", "runner", options, effects=(AT_START,))
+            said = (AT_START,) if any(change.field not in WITH_THE_FILE for change in options) else ()
+            yield Change("change", "runner", "runner", options, effects=said)
         if self.before.timezone != self.wanted.timezone:
             yield self._timezone()
 

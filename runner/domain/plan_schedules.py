@@ -70,7 +70,8 @@ class Schedules:
     def _retired(self, name: str) -> Change:
         before = self.before.schedules.get(name)
         fields = undone(_description(before, self.before)) if before else ()
-        said = ["no new slots", *effects.stays(self.flights.of_schedule(name))]
+        will_run = before is None or before.job in self.wanted.job_types
+        said = ["no new slots", *effects.stays(self.flights.of_schedule(name), will_run=will_run)]
         return Change("retire", "schedule", name, fields, self._next_before(name), (), tuple(said))
 
     def _changed(self, change: RowChange, row: ScheduleStatus) -> Iterator[Change]:
@@ -88,7 +89,7 @@ class Schedules:
         before, after = self.before.schedules.get(old_name), self.wanted.schedules[change.name]
         fields = field_changes(before, after, without=WITHOUT) if before else ()
         own = self.causes.of_schedule(change.name, fields, lambda: self._slots(change, old_name))
-        said = ["keeps its history and its pause"]
+        said = ["keeps its history and its pause", *effects.come_along(self.flights.of_schedule(old_name))]
         if (earlier := self.rows.get(change.name)) is not None and earlier.retired_at is not None:
             said.append(f"the history of an earlier {change.name}, which was retired, gives way")
         said += self._effects(before, after, fields, change, row)
@@ -107,7 +108,8 @@ class Schedules:
         if "cursor" in change.values and row.next_run is not None and row.next_run <= self.now:
             said.append("the slot that is due is dropped: an edit never looks back")
         jobs = self.flights.of_schedule(row.name)
-        said += effects.stays(jobs) if not after.enabled else effects.keeps(jobs)
+        if fields:
+            said += effects.stays(jobs) if not after.enabled else effects.keeps(jobs)
         return tuple(said + _unusual(after))
 
     def _first(self, name: str) -> datetime | None:
