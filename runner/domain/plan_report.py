@@ -163,7 +163,7 @@ def _code(said: str) -> str:
 
 def _prose(said: str) -> str:
     """Text that is nothing but text: no emphasis, no markup, no mention of a user."""
-    return re.sub(r"[\\`*\[\]<>|#~]|(?<!\w)_|_(?!\w)", r"\\\g<0>", said).replace("@", "&#64;")
+    return re.sub(r"[\\`*\[\]<|#~]|(?<!\w)_|_(?!\w)", r"\\\g<0>", said).replace("@", "&#64;")
 
 
 def _change(change: Change) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from runner.domain.schedule import PRIORITIES
 
 WORD = re.compile(r"[A-Za-z_][\w./:-]*", re.ASCII)
 NO_BREAK = "\N{NO-BREAK SPACE}"
+PRIORITY = re.compile(r"(steps\.[^.]+\.)?priority")
 TAKEN = frozenset({"true", "false", "null", "none"})
 PRIORITY_WORDS = {number: word for word, number in PRIORITIES.items()}
 
@@ -27,7 +28,7 @@ def value(name: str, given: object) -> str:
     >>> value("priority", 2), value("timeout", timedelta(minutes=90)), value("cron", "0 6 * * *")
     ('high (2)', '1h30m', '"0 6 * * *"')
     """
-    if name.rsplit(".", 1)[-1] == "priority" and isinstance(given, int) and given in PRIORITY_WORDS:
+    if PRIORITY.fullmatch(name) and isinstance(given, int) and given in PRIORITY_WORDS:
         return f"{PRIORITY_WORDS[given]} ({given})"
     return text(given)
 
