@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 from uuid import uuid4
@@ -197,7 +197,7 @@ _SUPERSEDE = insert(ATTEMPTS).from_select(
 _WANTED_CANCELLED = select(JOBS.c.id).where(
     JOBS.c.id.in_(bindparam("ids", expanding=True)), JOBS.c.cancel_requested_at.is_not(None)
 )
-_ENDED_BY_US = select(JOBS.c.id, JOBS.c.claim_token).where(
+_ENDED_BY_US = select(JOBS.c.id, JOBS.c.claim_token, JOBS.c.status).where(
     JOBS.c.id.in_(bindparam("ids", expanding=True)), JOBS.c.completed_at == bindparam("b_now")
 )
 _EARLIER = JOBS.alias("earlier")
@@ -227,7 +227,8 @@ def _settle(connection: Connection, settlements: Sequence[Settlement], now: date
         if not one.transition.is_terminal and _requeue(connection, one, now)
     }
     written |= _finish(connection, ending, now)
-    children = [child for one in ending if one.run.id in written for child in one.children]
+    completed = [one for one in ending if one.run.id in written and one.transition.state is JobState.COMPLETED]
+    children = [child for one in completed for child in one.children]
     if children:
         insert_jobs(connection, children, now)
     if ending:
@@ -236,12 +237,13 @@ def _settle(connection: Connection, settlements: Sequence[Settlement], now: date
 
 
 def _honour_cancels(connection: Connection, settlements: Sequence[Settlement]) -> list[Settlement]:
-    again = [one.run.id for one in settlements if not one.transition.is_terminal]
-    if not again:
+    open_to_it = [one.run.id for one in settlements if cancelled_instead(one.transition) != one.transition]
+    if not open_to_it:
         return list(settlements)
-    wanted = set(connection.execute(_WANTED_CANCELLED, {"ids": again}).scalars())
+    wanted = set(connection.execute(_WANTED_CANCELLED, {"ids": open_to_it}).scalars())
     return [
-        Settlement(one.run, cancelled_instead(one.transition)) if one.run.id in wanted else one for one in settlements
+        replace(one, transition=cancelled_instead(one.transition)) if one.run.id in wanted else one
+        for one in settlements
     ]
 
 
@@ -260,8 +262,10 @@ def _finish(connection: Connection, ending: Sequence[Settlement], now: datetime)
     if changed == len(ending):
         return {one.run.id: one.transition for one in ending}
     rows = connection.execute(_ENDED_BY_US, {"ids": [one.run.id for one in ending], "b_now": now})
-    ours = {(row.id, row.claim_token) for row in rows}
-    return {one.run.id: one.transition for one in ending if (one.run.id, one.run.claim_token) in ours}
+    ours = {(row.id, row.claim_token, row.status) for row in rows}
+    return {
+        one.run.id: one.transition for one in ending if (one.run.id, one.run.claim_token, one.transition.state) in ours
+    }
 
 
 def _finish_values(one: Settlement, now: datetime) -> dict[str, Any]:

@@ -43,11 +43,13 @@ class Database:
         return self.path.exists()
 
     @contextmanager
-    def write(self, *, durable: bool = True, urgent: bool = False) -> Iterator[Connection]:
+    def write(self, *, durable: bool = True, urgent: bool = False, create: bool = False) -> Iterator[Connection]:
         """A write transaction, committed at the end of the block or rolled back whole.
 
         Writers of this process take turns; an `urgent` one (the heartbeat) queues at the database alone.
         """
+        if not create:
+            self._require()
         engine = self._durable if durable else self._relaxed
         if urgent:
             with self._transaction(engine) as connection:
@@ -59,10 +61,15 @@ class Database:
     @contextmanager
     def read(self) -> Iterator[Connection]:
         """A short read transaction: one consistent snapshot."""
-        if not self.exists:
-            raise DatabaseMissing(f"there is no database at {self.path} yet", "runner apply creates it")
+        self._require()
         with self._transaction(self._reader) as connection:
             yield connection
+
+    def _require(self) -> None:
+        """An open connection would go on in a file that was deleted, where nobody finds what it writes."""
+        if not self.exists:
+            self.close()
+            raise DatabaseMissing(f"there is no database at {self.path} yet", "runner apply creates it")
 
     def copy_to(self, path: Path) -> str:
         """A consistent copy of the whole database as it is now, for a dry run; returns its URL."""

@@ -200,11 +200,16 @@ _IN_FLIGHT = (
 
 
 def cancel_jobs(connection: Connection, job_ids: Sequence[int], now: datetime, reason: str) -> None:
-    """Cancel what is pending of these jobs and ask what is running to stop, in the caller's transaction."""
+    """Cancel what is pending of these jobs and ask what is running to stop, in the caller's transaction.
+
+    Call it after the jobs that wait for them were inserted: where nothing runs, these may start.
+    """
     for job_id in job_ids:
         values = {"b_id": job_id, "b_now": now, "b_reason": reason}
         if not connection.execute(_CANCEL_PENDING, values).rowcount:
             connection.execute(_CANCEL_RUNNING, values)
+    if job_ids:
+        connection.execute(PROMOTE, {"b_now": now})
 
 
 def _get(connection: Connection, job_id: int) -> Job:

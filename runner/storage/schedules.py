@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, and_, func, or_, select, update
 
 from runner.domain.errors import Conflict, NotFound
-from runner.domain.firing import Blocker, Decision, Firing
+from runner.domain.firing import Blocker, Decision, Firing, remainder
 from runner.domain.job import Enqueued, NewJob
 from runner.domain.job_rows import Job
 from runner.domain.ledger import ScheduleSlot, ScheduleStatus, SlotOutcome
+from runner.domain.timing import timing
+from runner.storage.claims import PROMOTE
 from runner.storage.database import Database
 from runner.storage.dialects import insert
 from runner.storage.enqueue import insert_jobs
 from runner.storage.jobs import cancel_jobs
+from runner.storage.serial import schedule_from
 
 JOBS = Job.__table__  # type: ignore[attr-defined]
 SCHEDULES = ScheduleStatus.__table__  # type: ignore[attr-defined]
@@ -83,7 +86,8 @@ class ScheduleStore:
             if firing is None:
                 return None
             values = {"cursor": firing.cursor, "next_run": firing.next_run}
-            slots = _decide_slots(connection, name, firing.decisions, make_job, now)
+            decisions = _without_taken(connection, row, firing.decisions)
+            slots = _decide_slots(connection, name, decisions, make_job, now)
             if any(slot.job_id is not None for slot in slots):
                 values["last_run"] = now
             cancel_jobs(connection, firing.cancels, now, f"replaced by a later slot of {name}")
@@ -102,21 +106,22 @@ class ScheduleStore:
         with self._database.write() as connection:
             row = _get(connection, name)
             job, cancels = admit(row, blockers(connection, name))
-            cancel_jobs(connection, cancels, now, f"replaced by a run of {name} by hand")
             enqueued = insert_jobs(connection, [job], now)[0]
+            cancel_jobs(connection, cancels, now, f"replaced by a run of {name} by hand")
             connection.execute(update(SCHEDULES).where(SCHEDULES.c.name == name).values(last_run=now))
             return enqueued
 
     def backfill(self, name: str, decisions: Sequence[Decision], make_job: MakeJob, now: datetime) -> Fired:
         """Enqueue slots of the past that were not: skipped rows become `enqueued`, `enqueued` ones stay."""
         with self._database.write() as connection:
-            _get(connection, name)
-            taken = {
-                row.slot for row in _rows_between(connection, name, decisions) if row.outcome == SlotOutcome.ENQUEUED
-            }
+            row = _get(connection, name)
+            there = _rows_between(connection, name, decisions)
+            taken = {one.slot for one in there if one.outcome == SlotOutcome.ENQUEUED}
             missing = [decision for decision in decisions if decision.slot not in taken]
-            _make_room(connection, name, missing)
-            return Fired(name, tuple(_decide_slots(connection, name, missing, make_job, now)))
+            _make_room(connection, row, there, missing)
+            slots = _decide_slots(connection, name, missing, make_job, now)
+            connection.execute(PROMOTE, {"b_now": now})
+            return Fired(name, tuple(slots))
 
     def pause(self, name: str, now: datetime, *, by: str, reason: str | None) -> ScheduleStatus:
         return self._set(name, paused_at=now, paused_by=by, pause_reason=reason)
@@ -185,9 +190,13 @@ def _decide_slots(
 ) -> list[ScheduleSlot]:
     """Write the ledger; the job of a slot is enqueued only where its row is new."""
     idle = [_slot_values(name, decision, now) for decision in decisions if decision.run_at is None]
+    written: list[ScheduleSlot] = []
     if idle:
-        connection.execute(insert(SLOTS).on_conflict_do_nothing(), idle)
-    written = [ScheduleSlot(**values) for values in idle]
+        made = connection.execute(insert(SLOTS).on_conflict_do_nothing(), idle).rowcount
+        written = [ScheduleSlot(**values) for values in idle]
+        if made < len(idle):
+            there = {(row.slot, row.outcome, row.decided_at) for row in _rows_between(connection, name, decisions)}
+            written = [row for row in written if (row.slot, row.outcome, row.decided_at) in there]
     for decision in decisions:
         if decision.run_at is not None:
             written += _enqueue_slot(connection, name, decision, make_job, now)
@@ -230,8 +239,45 @@ def _rows_between(connection: Connection, name: str, decisions: Sequence[Decisio
     return [ScheduleSlot(**row) for row in connection.execute(statement).mappings()]
 
 
-def _make_room(connection: Connection, name: str, missing: Sequence[Decision]) -> None:
-    """Take away the skipped rows of the slots that are to be enqueued now."""
-    slots = [decision.slot for decision in missing]
-    statement = SLOTS.delete().where(SLOTS.c.schedule_name == name, SLOTS.c.slot.in_(slots), SLOTS.c.slot_count == 1)
-    connection.execute(statement)
+def _make_room(
+    connection: Connection, schedule: ScheduleStatus, there: Sequence[ScheduleSlot], missing: Sequence[Decision]
+) -> None:
+    """Take the slots that are to be enqueued now out of the skipped rows, those that stand for many included."""
+    slots = {decision.slot for decision in missing}
+    mine = SLOTS.c.schedule_name == schedule.name
+    connection.execute(SLOTS.delete().where(mine, SLOTS.c.slot.in_(slots), SLOTS.c.slot_count == 1))
+    for row in there:
+        first = row.first_slot
+        inside = {slot for slot in slots if first is not None and first <= slot <= row.slot}
+        if first is None or not inside:
+            continue
+        same = and_(mine, SLOTS.c.slot == row.slot)
+        taken = (_taken(connection, schedule.name, first, row.slot) - {row.slot}) | inside
+        left = remainder(timing(schedule_from(schedule.spec)), first, row.slot, taken)
+        if left is None or row.slot_count <= len(inside):
+            connection.execute(SLOTS.delete().where(same))
+        else:
+            values = {"first_slot": left[0], "slot": left[1], "slot_count": row.slot_count - len(inside)}
+            connection.execute(update(SLOTS).where(same).values(values))
+
+
+def _without_taken(
+    connection: Connection, schedule: ScheduleStatus, decisions: Sequence[Decision]
+) -> Sequence[Decision]:  # fmt: skip
+    """A row for many slots leaves out those that have rows already: a backfill may have been quicker."""
+    many = next((one for one in decisions if one.first is not None), None)
+    if many is None or many.first is None:
+        return decisions
+    taken = _taken(connection, schedule.name, many.first, many.slot)
+    if not taken:
+        return decisions
+    left = remainder(timing(schedule_from(schedule.spec)), many.first, many.slot, taken)
+    rest = [one for one in decisions if one is not many]
+    if left is None or many.count <= len(taken):
+        return rest
+    return [replace(many, first=left[0], slot=left[1], count=many.count - len(taken)), *rest]
+
+
+def _taken(connection: Connection, name: str, first: datetime, last: datetime) -> set[datetime]:
+    statement = select(SLOTS.c.slot).where(SLOTS.c.schedule_name == name, SLOTS.c.slot.between(first, last))
+    return set(connection.execute(statement).scalars())

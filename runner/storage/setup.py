@@ -27,7 +27,7 @@ def prepare(database: Database) -> None:
         return
     from runner.storage import migrations
 
-    with database.write() as connection:
+    with database.write(create=True) as connection:
         migrations.upgrade(connection)
 
 
