@@ -102,13 +102,13 @@ def plan(
     wanted = loaded.require()
     stored = _old_file(ctx, against) if against is not None else _from_database(ctx)
     made = make_plan(stored, wanted, moment(now), upcoming=upcoming, payload_problems=payload_problems)
-    source = str(loaded.path)
+    source, other = str(loaded.path), None if against is None else str(against)
     if output is PlanFormat.JSON:
         print_json(plan_report.as_json(made))
     elif output is PlanFormat.MARKDOWN:
-        print_line(plan_report.as_markdown(made, source=source))
+        print_line(plan_report.as_markdown(made, source=source, against=other))
     else:
-        print_line(clean(plan_report.as_text(made, source=source)))
+        print_line(clean(plan_report.as_text(made, source=source, against=other)))
     raise typer.Exit(1 if exit_code and not made.is_empty else 0)
 
 
@@ -130,7 +130,10 @@ def _old_file(ctx: typer.Context, path: Path) -> Any:
 def payload_problems(job_type: Any, payload: Any) -> list[str]:
     """What does not fit, in words, for the warnings of a plan."""
     from runner.config.payload import check, complete
+    from runner.config.references import references_in
 
+    if references_in(payload):
+        return []  # what they will hold is known where the job is enqueued
     filled = complete(job_type.payload_schema, dict(payload))
     return [
         f"{problem.path}: {problem.message}" if problem.path else problem.message

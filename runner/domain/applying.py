@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from runner.domain.ledger import ScheduleStatus
+from runner.domain.sameness import same
 from runner.domain.schedule import Definitions, Schedule
 from runner.domain.timing import canonical, timing
 
@@ -75,7 +76,7 @@ def _change(
         return RowChange(schedule.name, values | _from(schedule, now) | kept | {"retired_at": None})
     if before is None or timing_differs(before, schedule):
         return RowChange(schedule.name, values | _from(schedule, now))
-    return RowChange(schedule.name, values) if before != schedule else None
+    return None if same(before, schedule) else RowChange(schedule.name, values)
 
 
 def definition_values(schedule: Schedule) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from runner.domain.plan_change import MISSING, Action, Change, FieldChange
 from runner.domain.plan_defaults import Causes, bare
 from runner.domain.plan_effects import Flights
 from runner.domain.plan_fields import described, field_changes, undone
+from runner.domain.sameness import same
 from runner.domain.schedule import Definitions, JobType, NotifyTarget
 from runner.domain.workflow import Workflow
 
@@ -61,7 +62,7 @@ class Entries:
         before, wanted = self.before.limits, self.wanted.limits
         for name in before.keys() | wanted.keys():
             old, new = before.get(name), wanted.get(name)
-            if old != new:
+            if not same(old, new):
                 fields = (FieldChange("max", MISSING if old is None else old, MISSING if new is None else new),)
                 said = effects.of_limit(self._held_by(name), new)
                 yield Change(_action(old, new), "limit", name, fields, effects=tuple(said))
@@ -77,7 +78,7 @@ class Entries:
         plain = NotifyTarget("", "")
         for name in before.keys() | wanted.keys():
             old, new = before.get(name), wanted.get(name)
-            if old != new:
+            if not same(old, new):
                 fields = field_changes(old or plain, new or plain)
                 said = () if new is None else (NOTIFY_LATER,)
                 yield Change(_action(old, new), "notify", name, fields, effects=said)

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from runner.domain.plan_change import MISSING, FieldChange
+from runner.domain.sameness import same
 from runner.domain.zones import zone
 
 YAML_NAMES = {"starts": "from"}
@@ -46,7 +47,7 @@ def mapping_changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> tupl
 
 
 def _between(path: str, before: Any, after: Any) -> Iterator[FieldChange]:
-    if before == after:
+    if same(before, after):
         return
     pairs = _inside(before, after)
     if pairs is None:

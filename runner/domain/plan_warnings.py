@@ -12,6 +12,7 @@ from runner.domain.applying import PAUSE_SURVIVES, mass_removal, renames
 from runner.domain.ledger import ScheduleStatus
 from runner.domain.plan_change import Action, Caution, Change, counted, moment
 from runner.domain.plan_effects import Flights
+from runner.domain.sameness import same
 from runner.domain.schedule import Definitions, JobType, Schedule
 from runner.domain.timing import canonical
 
@@ -95,7 +96,7 @@ def _similar(old: Schedule, left: Mapping[str, str]) -> list[str]:
 
 def payloads(before: Definitions, wanted: Definitions, problems: PayloadProblems) -> Iterator[Caution]:
     """Payloads in the file that do not fit, where their schema or they themselves have changed."""
-    changed = {name for name, kind in wanted.job_types.items() if _schema(before, name) != kind.payload_schema}
+    changed = {name for name, kind in wanted.job_types.items() if not same(_schema(before, name), kind.payload_schema)}
     for place, job, payload, is_edited in _payloads(before, wanted):
         if job in wanted.job_types and (job in changed or is_edited):
             said = problems(wanted.job_types[job], payload)
@@ -108,9 +109,9 @@ def _payloads(before: Definitions, wanted: Definitions) -> Iterator[tuple[str, s
     """Where a payload stands, its job type, and whether anything was edited around it."""
     for name, schedule in sorted(wanted.schedules.items()):
         if schedule.job is not None:
-            yield f"schedule {name}", schedule.job, schedule.payload, before.schedules.get(name) != schedule
+            yield f"schedule {name}", schedule.job, schedule.payload, not same(before.schedules.get(name), schedule)
     for name, workflow in sorted(wanted.workflows.items()):
-        is_edited = before.workflows.get(name) != workflow
+        is_edited = not same(before.workflows.get(name), workflow)
         for step in workflow.steps.values():
             yield f"step {step.name} of workflow {name}", step.job, step.payload, is_edited
 

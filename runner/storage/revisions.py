@@ -13,6 +13,7 @@ from runner.domain.errors import StaleRevision
 from runner.domain.job_rows import Job
 from runner.domain.ledger import ScheduleSlot, ScheduleStatus
 from runner.domain.revision import ConfigRevision, Limit, Revision
+from runner.domain.sameness import same
 from runner.domain.schedule import Definitions
 from runner.storage.database import Database
 from runner.storage.serial import definitions_from, schedule_from, to_data, to_text
@@ -63,7 +64,7 @@ class RevisionStore:
             rows = [ScheduleStatus(**row) for row in connection.execute(select(SCHEDULES)).mappings()]
             known = {row.name: schedule_from(row.spec) for row in rows}
             changes = row_changes(rows, known, edit.definitions, now, lookback=lookback)
-            if before is not None and before.definitions == edit.definitions and not changes:
+            if before is not None and same(before.definitions, edit.definitions) and not changes:
                 return before.number, []
             number = _add_revision(connection, edit, now)
             _write_limits(connection, edit.definitions)

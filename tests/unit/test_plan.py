@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from syrupy.assertion import SnapshotAssertion
 
+from runner.config.load import load_text
 from runner.domain.job import InFlight
 from runner.domain.plan import MISSING, FieldChange, Stored, plan
 from runner.domain.plan_report import as_text
@@ -223,3 +224,15 @@ def test_a_year_stands_where_it_is_not_this_one() -> None:
     assert [fire.utc.year for fire in change.next_after] == [2028, 2032, 2036]
     assert "Tue 29 Feb 2028 06:00, Sun 29 Feb 2032 06:00" in as_text(planned(FILE, file), source="a")
     assert change.next_after[0].utc - NOW > timedelta(days=600)
+
+
+def test_one_and_true_are_different_in_a_payload() -> None:
+    """For Python 1 == True; a payload that goes from the one to the other is an edit, shown and applied."""
+    text = (
+        "version: 1\njob_types: {a: {handler: handlers.x.y}}\nschedules: {s: {job: a, every: 1h, payload: {x: %s}}}\n"
+    )
+    old, new = (load_text(text % value, environ={}).require() for value in ("1", "true"))
+    made = plan(Stored(1, old, {}, {}), new, datetime(2026, 3, 27, 9, tzinfo=UTC))
+    assert [(field.field, field.before, field.after) for change in made.changes for field in change.fields] == [
+        ("payload.x", 1, True)
+    ]
