@@ -11,7 +11,7 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 import runner
-from runner.config.intake import Call, Intake
+from runner.config.intake import Call, Intake, after
 from runner.domain.errors import DatabaseUnavailable, NotFound
 from runner.domain.job import Enqueued, NewJob, Run
 from runner.domain.schedule import Definitions, Schedule
@@ -115,18 +115,20 @@ class App:
         executor.add("process", lambda done: Processes(done, recorder))
         made = Worker(
             worker_id, self.settings.concurrency, self.claims, executor, recorder, self.events.emit, Random(),
-            self._children, selection,
+            lambda run, finished: self._children(run, finished, clock.now()), selection,
         )  # fmt: skip
         made.know(definitions)
         lock = WorkerLock(self.database.path, worker_id)
         self.workers.register(self._introduction(lock, worker_id))
         pulse = Pulse(
-            lambda: beat(self.workers, worker_id, lambda: None, lambda: executor.stop_all("lost", "taken for dead")),
+            lambda: beat(
+                self.workers, worker_id, lambda: None, lambda: self._taken_for_dead(executor, lock, worker_id)
+            ),
             self.settings.heartbeat.total_seconds(),
             "heartbeat",
         )
         flush = Pulse(recorder.flush, FLUSH, "recorder")
-        recorder.connect(lambda job_id: self._lost(executor, job_id), flush.ring)
+        recorder.connect(lambda run: self._lost(executor, run), flush.ring)
         pulse.start()
         flush.start()
         try:
@@ -153,13 +155,21 @@ class App:
             stalled_after=self.settings.stalled_after,
         )
 
-    def _lost(self, executor: Executor, job_id: int) -> None:
-        run = executor.run_of(job_id)
-        if run is not None and executor.request_stop(job_id, "lost", "the run is no longer ours", run.claim_token):
+    def _lost(self, executor: Executor, run: Run) -> None:
+        if executor.request_stop(run.id, "lost", "the run is no longer ours", run.claim_token):
             self.events.emit(ClaimLost(run, datetime.now(UTC)))
 
-    def _children(self, run: Run, finished: Finished) -> list[NewJob]:
-        intake, now = self.intake(), datetime.now(UTC)
+    def _taken_for_dead(self, executor: Executor, lock: WorkerLock, worker_id: str) -> None:
+        """Another worker rescued us: be known again, and stop the runs that are no longer ours."""
+        self.workers.register(self._introduction(lock, worker_id))
+        running = executor.running()  # before we ask what is held: what begins meanwhile is held
+        held = self.claims.held(worker_id)
+        for run in running:
+            if run.claim_token not in held:
+                self._lost(executor, run)
+
+    def _children(self, run: Run, finished: Finished, now: datetime) -> list[NewJob]:
+        intake = self.intake()
         return [child_job(intake, child, run, now) for child in finished.children]
 
     def close(self) -> None:
@@ -171,7 +181,7 @@ def child_job(intake: Intake, child: Child, run: Run, now: datetime) -> NewJob:
     options = dict(child.options)
     delay = options.pop("delay", None)
     if delay is not None:
-        options["run_at"] = now + (delay if isinstance(delay, timedelta) else timedelta(seconds=delay))
+        options["run_at"] = after(now, delay)
     options.setdefault("project_id", run.project_id)
     return intake.job(child.type, child.payload, now, replace(Call(**options), parent_id=run.id))
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from runner.config.intake import Call, Intake
+from runner.config.intake import Call, Intake, after
 from runner.domain.errors import NotFound, UsageError
 from runner.domain.job import Enqueued
 from runner.storage.enqueue import insert_jobs
@@ -41,7 +41,7 @@ def enqueue(
     now = datetime.now(UTC)
     call = Call(priority=priority, run_at=_run_at(run_at, delay, now), project_id=project_id)
     if session is not None:
-        return _enqueue(session.connection(), type, payload or {}, call, now)
+        return _enqueue(session.connection(), type, payload, call, now)
     from runner.storage.database import Database
     from runner.storage.setup import require_current
 
@@ -49,7 +49,7 @@ def enqueue(
     try:
         require_current(database)
         with database.write() as connection:
-            return _enqueue(connection, type, payload or {}, call, now)
+            return _enqueue(connection, type, payload, call, now)
     finally:
         database.close()
 
@@ -68,19 +68,19 @@ def create_engine(database_url: str | None = None) -> Engine:
     return dialects.engine(Path(make_url(url).database or ""), BUSY_TIMEOUT, write=True, synchronous="FULL")
 
 
-def _enqueue(connection: Connection, type_name: str, payload: Mapping[str, Any], call: Call, now: datetime) -> Enqueued:
+def _enqueue(
+    connection: Connection, type_name: str, payload: Mapping[str, Any] | None, call: Call, now: datetime
+) -> Enqueued:
     revision = current(connection)
     if revision is None:
         raise NotFound("the database holds no revision yet, so it knows no job types", "runner apply")
-    job = Intake(revision.definitions, revision.number, os.environ).job(type_name, payload, now, call)
+    job = Intake(revision.definitions, revision.number, os.environ).job(
+        type_name, {} if payload is None else payload, now, call
+    )
     return insert_jobs(connection, [job], now)[0]
 
 
 def _run_at(run_at: datetime | None, delay: timedelta | float | None, now: datetime) -> datetime | None:
     if run_at is not None and delay is not None:
         raise UsageError("give run_at or delay, not both")
-    if run_at is not None and run_at.tzinfo is None:
-        raise UsageError("run_at needs a time zone", "datetime.now(UTC) + timedelta(minutes=10)")
-    if delay is None:
-        return run_at
-    return now + (delay if isinstance(delay, timedelta) else timedelta(seconds=delay))
+    return run_at if delay is None else after(now, delay)

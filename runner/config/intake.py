@@ -52,7 +52,7 @@ class Intake:
             payload=filled,
             queue=job_type.queue,
             priority=_priority(call.priority, job_type.priority),
-            run_at=call.run_at,
+            run_at=_moment(call.run_at),
             policy=JobPolicy(
                 call.timeout or job_type.timeout, call.retry or job_type.retry, job_type.on_stall, job_type.max_stalls
             ),
@@ -108,7 +108,25 @@ def _priority(said: int | str | None, default: int) -> int:
     return value
 
 
+def after(now: datetime, delay: timedelta | float) -> datetime:
+    """The time that a delay, in seconds or as a timedelta, leads to."""
+    try:
+        return now + (delay if isinstance(delay, timedelta) else timedelta(seconds=delay))
+    except (TypeError, ValueError, OverflowError):
+        raise UsageError(f"no such delay: {delay!r}", "a number of seconds, or a timedelta") from None
+
+
+def _moment(value: datetime | None) -> datetime | None:
+    if value is not None and not isinstance(value, datetime):
+        raise UsageError(f"run_at is a datetime, not {type(value).__name__}")
+    if value is not None and value.tzinfo is None:
+        raise UsageError("run_at needs a time zone", "datetime.now(UTC) + timedelta(minutes=10)")
+    return value
+
+
 def _text(value: str | None, name: str) -> str | None:
+    if value is not None and not isinstance(value, str):
+        raise UsageError(f"{name} is text, not {type(value).__name__}")
     if value is not None and ("\x00" in value or any("\ud800" <= char <= "\udfff" for char in value)):
         raise UsageError(f"{name} holds a character that cannot be stored")
     return value

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import queue
 import threading
 
@@ -62,6 +63,7 @@ class EventLoop:
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+        self._closed = False
 
     def start(self, execution: Execution) -> None:
         loop = self._running()
@@ -71,16 +73,22 @@ class EventLoop:
         with self._lock:
             if self._loop is None:
                 self._loop = asyncio.new_event_loop()
-                threading.Thread(target=self._loop.run_forever, name="handler-loop", daemon=True).start()
+                threading.Thread(target=self._serve, args=(self._loop,), name="handler-loop", daemon=True).start()
             return self._loop
+
+    def _serve(self, loop: asyncio.AbstractEventLoop) -> None:
+        while not self._closed:
+            with contextlib.suppress(SystemExit, KeyboardInterrupt):  # out of a task of a handler's own: others go on
+                loop.run_forever()
+        loop.close()
 
     def _begin(self, loop: asyncio.AbstractEventLoop, execution: Execution) -> None:
         task = loop.create_task(self._run(execution), name=f"job-{execution.run.id}")
         self._tasks.add(task)
         task.add_done_callback(lambda ended: self._ended(ended, execution))
-        execution.interrupt = lambda: _cancel(loop, task)
+        execution.interrupt = lambda: _cancel_soon(loop, task, execution)
         if execution.stop.kind is not None:
-            task.cancel()
+            _cancel(task, execution)
 
     async def _run(self, execution: Execution) -> None:
         try:
@@ -98,8 +106,15 @@ class EventLoop:
     def close(self) -> None:
         with self._lock:
             if self._loop is not None:
+                self._closed = True
                 self._loop.call_soon_threadsafe(self._loop.stop)
 
 
-def _cancel(loop: asyncio.AbstractEventLoop, task: asyncio.Task[None]) -> None:
-    loop.call_soon_threadsafe(task.cancel)
+def _cancel_soon(loop: asyncio.AbstractEventLoop, task: asyncio.Task[None], execution: Execution) -> None:
+    loop.call_soon_threadsafe(_cancel, task, execution)
+
+
+def _cancel(task: asyncio.Task[None], execution: Execution) -> None:
+    """At its next await, unless the context was quicker: a handler that cleans up is not interrupted again."""
+    if execution.stop.deliver():
+        task.cancel()

@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Iterable
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -32,10 +33,9 @@ def serve(pipe: Connection, parent: int) -> None:
             folder, path, run = pipe.recv()
         except (EOFError, OSError):
             return
-        outcome, context = _run(folder, path, run, PipeSink(pipe))
-        for child in context.children:
-            pipe.send(child)
-        pipe.send(outcome)
+        sink = PipeSink(pipe)
+        outcome, context = _run(folder, path, run, sink)
+        sink.close((*context.children, outcome))
 
 
 class PipeSink:
@@ -44,10 +44,19 @@ class PipeSink:
     def __init__(self, pipe: Connection) -> None:
         self._pipe = pipe
         self._lock = threading.Lock()
+        self._is_open = True
 
     def _send(self, said: Any) -> None:
         with self._lock:
-            self._pipe.send(said)
+            if self._is_open:
+                self._pipe.send(said)
+
+    def close(self, last: Iterable[Any]) -> None:
+        """Say the last of it. What a thread that the handler left behind says later belongs to no run."""
+        with self._lock:
+            self._is_open = False
+            for said in last:
+                self._pipe.send(said)
 
     def progress(self, progress: Progress) -> None:
         self._send(progress)

@@ -23,7 +23,7 @@ class Stop:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._was_raised = False
+        self._was_delivered = False
         self.kind: StopKind | None = None
         self.reason = ""
 
@@ -36,12 +36,18 @@ class Stop:
             self.kind = kind
             return True
 
+    def deliver(self) -> bool:
+        """Whether to interrupt the handler now: once, so that `finally` blocks may still use the context."""
+        if self.kind is None:
+            return False
+        with self._lock:
+            first, self._was_delivered = not self._was_delivered, True
+        return first
+
     def check(self) -> None:
-        """Raise JobCancelled once, so that `finally` blocks may still use the context."""
-        if self.kind is None or self._was_raised:
-            return
-        self._was_raised = True
-        raise JobCancelled(self.reason)
+        """Raise JobCancelled, the first time after a request."""
+        if self.deliver():
+            raise JobCancelled(self.reason)
 
 
 class Sink(Protocol):
@@ -113,7 +119,7 @@ class JobContext:
             raise TypeError(f"output data is text or bytes, not {type(data).__name__}")
         self._stop.check()
         content = data.encode("utf-8", "replace") if isinstance(data, str) else data
-        self._sink.output(OutputPiece(self._now(), name, media_type, content, append))
+        self._sink.output(OutputPiece(self._now(), _clean(name) or "", _clean(media_type) or "", content, append))
 
     def enqueue(self, type: str, payload: Mapping[str, Any] | None = None, **options: Any) -> None:  # noqa: A002
         """Enqueue a child job, in the transaction that settles this one as completed, or not at all.

@@ -49,7 +49,7 @@ class Backend(Protocol):
     def close(self) -> None: ...
 
 
-Done = Callable[[Execution, Outcome], bool]
+Done = Callable[[Execution, Outcome], None]
 
 
 class Executor:
@@ -62,8 +62,8 @@ class Executor:
         self._lock = threading.Lock()
         self._running: dict[int, Execution] = {}
         self._finished: list[Finished] = []
+        self._leaked: set[Execution] = set()
         self._backends: dict[str, Backend] = {}
-        self.leaked_threads = 0
 
     def add(self, kind: str, make: Callable[[Done], Backend]) -> None:
         """Register the backend for an isolation: `thread`, `async` or `process`."""
@@ -75,6 +75,18 @@ class Executor:
         with self._lock:
             return len(self._running) + len(self._finished)
 
+    @property
+    def leaked_threads(self) -> int:
+        """How many handlers were given up and still go on."""
+        with self._lock:
+            return len(self._leaked)
+
+    def free(self, concurrency: int) -> int:
+        """How many more runs may start. As many given-up handlers are replaced; each one more keeps its place."""
+        with self._lock:
+            kept = max(len(self._leaked) - concurrency, 0)
+            return max(concurrency - len(self._running) - len(self._finished) - kept, 0)
+
     def start(self, run: Run, handler: Handler, kind: str) -> None:
         stop = Stop()
         context = JobContext(run, self._recorder.sink(run), stop, self._now)
@@ -82,13 +94,10 @@ class Executor:
         execution = Execution(run, handler, context, stop, deadline)
         with self._lock:
             self._running[run.id] = execution
-        self._backends[kind].start(execution)
-
-    def refuse(self, run: Run, outcome: Outcome) -> None:
-        """End a run that cannot be started."""
-        with self._lock:
-            self._finished.append(Finished(run, outcome))
-        self._wake()
+        try:
+            self._backends[kind].start(execution)
+        except (RuntimeError, OSError) as error:  # no more threads, no more files: this run's attempt has failed
+            self._done(execution, Failed(f"the handler could not be started: {error}"))
 
     def take(self) -> list[Finished]:
         with self._lock:
@@ -108,17 +117,12 @@ class Executor:
         return True
 
     def stop_all(self, kind: StopKind, reason: str) -> None:
-        for job_id in self.running_ids():
-            self.request_stop(job_id, kind, reason)
+        for run in self.running():
+            self.request_stop(run.id, kind, reason, run.claim_token)
 
-    def running_ids(self) -> list[int]:
+    def running(self) -> list[Run]:
         with self._lock:
-            return list(self._running)
-
-    def run_of(self, job_id: int) -> Run | None:
-        with self._lock:
-            execution = self._running.get(job_id)
-        return None if execution is None else execution.run
+            return [execution.run for execution in self._running.values()]
 
     def check_times(self) -> float | None:
         """Ask overdue runs to stop and give up those that did not; seconds until the next such moment."""
@@ -135,22 +139,31 @@ class Executor:
         return max(min(moments) - time.monotonic(), 0.0) if moments else None
 
     def _give_up(self, execution: Execution) -> None:
-        if self._done(execution, stopped(execution.stop)):
-            self.leaked_threads += 1
+        with self._lock:
+            if self._end(execution, stopped(execution.stop)):
+                self._leaked.add(execution)
+        self._told(execution)
 
-    def _done(self, execution: Execution, outcome: Outcome) -> bool:
+    def _done(self, execution: Execution, outcome: Outcome) -> None:
         """The first word counts; what a given-up handler says later is dropped (and its fence is void)."""
         with self._lock:
-            if self._running.get(execution.run.id) is not execution:
-                return False
-            del self._running[execution.run.id]
-            if execution.stop.kind != "lost":
-                children = () if isinstance(outcome, Failed) else tuple(execution.context.children)
-                self._finished.append(Finished(execution.run, outcome, children))
+            self._leaked.discard(execution)
+            self._end(execution, outcome)
+        self._told(execution)
+
+    def _end(self, execution: Execution, outcome: Outcome) -> bool:
+        if self._running.get(execution.run.id) is not execution:
+            return False
+        del self._running[execution.run.id]
+        if execution.stop.kind != "lost":
+            children = () if isinstance(outcome, Failed) else tuple(execution.context.children)
+            self._finished.append(Finished(execution.run, outcome, children))
+        return True
+
+    def _told(self, execution: Execution) -> None:
         if execution.stop.kind == "lost":
             self._recorder.take(execution.run)
         self._wake()
-        return True
 
     def close(self) -> None:
         for backend in self._backends.values():

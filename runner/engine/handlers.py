@@ -86,8 +86,10 @@ def _where(name: str) -> str:
 def _attribute(module: ModuleType, attribute: str, path: str) -> Callable[..., Any]:
     found: Any = module
     for part in attribute.split("."):
+        if isinstance(found, ModuleType) and found is not module:
+            raise HandlerNotFound(f"{path}: {found.__name__} is another module", "name the module before the colon")
         if not hasattr(found, part):
-            close = difflib.get_close_matches(part, [name for name in vars(found) if not name.startswith("_")], 1)
+            close = difflib.get_close_matches(part, [name for name in dir(found) if not name.startswith("_")], 1)
             hint = f"did you mean {close[0]!r}?" if close else None
             raise HandlerNotFound(f"{path}: module {module.__name__} has no attribute {attribute!r}", hint)
         found = getattr(found, part)

@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
-import threading
+import queue
 import time
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+
+LONGEST_WAIT = 3600.0  # seconds; who waits looks again after that
 
 
 class Clock:
     """The time of this machine. `wait` ends early when somebody calls `wake`."""
 
     def __init__(self) -> None:
-        self._bell = threading.Event()
+        # Not an Event: a signal handler that rings while its own thread holds the Event's lock waits for ever.
+        self._bell: queue.SimpleQueue[None] = queue.SimpleQueue()
 
     def now(self) -> datetime:
         return datetime.now(UTC)
 
     def wake(self) -> None:
-        """Let the next (or the current) `wait` end. Safe to call from any thread."""
-        self._bell.set()
+        """Let the next (or the current) `wait` end. Safe to call from any thread and any signal handler."""
+        self._bell.put(None)
 
     def wait(self, seconds: float) -> None:
-        self._bell.wait(max(seconds, 0))
-        self._bell.clear()
+        with suppress(queue.Empty):
+            self._bell.get(timeout=min(max(seconds, 0.0), LONGEST_WAIT))
+            while True:
+                self._bell.get_nowait()
 
     def idle(self, seconds: float) -> None:
         """Wait where nothing is going on that could wake us."""

@@ -19,6 +19,7 @@ from runner.domain.outcome import (
     Snooze,
     Snoozed,
 )
+from runner.domain.retry import LONGEST
 from runner.engine.context import Stop
 
 LARGEST_RESULT = 1024 * 1024
@@ -44,14 +45,14 @@ def returned(value: object) -> Outcome:
 def raised(error: BaseException, stop: Stop) -> Outcome:
     """What an exception out of a handler means. One that follows a request to stop means that it stopped."""
     match error:
-        case Retry():
-            return Failed(described(error), kinds_of(error), retry_after=error.after)
-        case Cancel():
-            return Cancelled(error.reason)
-        case Snooze():
-            return Snoozed(error.delay)
-        case JobCancelled() | asyncio.CancelledError():
-            return stopped(stop) if stop.kind else Cancelled(str(error) or "cancelled by the handler")
+        case Retry(after=after):
+            return Failed(described(error), kinds_of(error), retry_after=None if after is None else min(after, LONGEST))
+        case Snooze(delay=delay):
+            return Snoozed(min(delay, LONGEST))
+        case JobCancelled() | asyncio.CancelledError() if stop.kind is not None:
+            return stopped(stop)
+        case Cancel() | JobCancelled():
+            return Cancelled(storable(str(error)) or "cancelled by the handler")
     return Failed(described(error), kinds_of(error))
 
 
@@ -72,9 +73,11 @@ def kinds_of(error: BaseException) -> tuple[str, ...]:
 def described(error: BaseException) -> str:
     """One line that says it, then the traceback from the handler's own first frame on."""
     summary = "".join(traceback.format_exception_only(error)).strip()
+    if isinstance(error, SyntaxError):
+        summary = f"{type(error).__name__}: {error}"  # Python shows the place first
     frames = "".join(traceback.format_exception(type(error), error, _users(error.__traceback__)))
     text = f"{summary}\n\n{frames}".strip() if error.__traceback__ else summary
-    clean = text.encode("utf-8", "replace").decode("utf-8").replace("\x00", "\N{REPLACEMENT CHARACTER}")
+    clean = storable(text)
     return clean if len(clean) <= LONGEST_ERROR else f"{clean[:LONGEST_ERROR]}\n[cut at {LONGEST_ERROR:,} characters]"
 
 
@@ -89,12 +92,17 @@ def _users(trace: TracebackType | None) -> TracebackType | None:
     return trace
 
 
+def storable(text: str) -> str:
+    """Text as both databases take it: no NUL, no lone surrogates."""
+    return text.encode("utf-8", "replace").decode("utf-8").replace("\x00", "\N{REPLACEMENT CHARACTER}")
+
+
 def _replaced(value: object) -> object:
     match value:
         case str():
-            return value.encode("utf-8", "replace").decode("utf-8").replace("\x00", "\N{REPLACEMENT CHARACTER}")
+            return storable(value)
         case dict():
-            return {_replaced(key) if isinstance(key, str) else key: _replaced(item) for key, item in value.items()}
+            return {storable(key) if isinstance(key, str) else key: _replaced(item) for key, item in value.items()}
         case list() | tuple():
             return [_replaced(item) for item in value]
     return value

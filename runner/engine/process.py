@@ -26,6 +26,8 @@ from runner.engine.executor import GRACE, Done, Execution
 from runner.engine.recorder import Recorder
 
 _spawn = multiprocessing.get_context("spawn")
+KILL_AFTER = GRACE * 0.9  # seconds from SIGTERM to SIGKILL, before the executor gives the run up
+DYING = 2.0  # seconds that a child whose pipe has closed, or that was killed, may take to end
 
 
 class Spawner:
@@ -91,7 +93,7 @@ class Processes:
     def close(self) -> None:
         with self._lock:
             for slot in self._all:
-                slot.kill()
+                slot.retire()
             if self._spawner is not None:
                 self._spawner.close()
 
@@ -103,18 +105,34 @@ class Slot:
         self._spawner = spawner
         self._process: BaseProcess | None = None
         self._pipe: Connection | None = None
+        self._lock = threading.Lock()
+        self._execution: Execution | None = None  # the run that signals are meant for
+        self._killer: threading.Timer | None = None
 
     def run(self, execution: Execution, recorder: Recorder) -> Outcome:
         process, pipe = self._child()
-        execution.interrupt = lambda: self._terminate(process)
-        if execution.stop.kind is not None:
-            self._terminate(process)
-        order = (sys.path[0], execution.handler.path, execution.run)
+        with self._lock:
+            self._execution = execution
+        execution.interrupt = lambda: self._terminate(process, execution)
         try:
-            pipe.send(order)
+            if execution.stop.kind is not None:
+                return outcomes.stopped(execution.stop)
+            pipe.send((sys.path[0], execution.handler.path, execution.run))
             return self._listen(process, pipe, execution, recorder)
-        except (EOFError, BrokenPipeError, ConnectionResetError):
+        except (EOFError, OSError):
             return self._died(process, execution)
+        finally:
+            self._leave(process, execution)
+
+    def _leave(self, process: BaseProcess, execution: Execution) -> None:
+        """From here on no signal meant for this run reaches the child, which may have the next one by then."""
+        with self._lock:
+            self._execution = None
+            if self._killer is not None:
+                self._killer.cancel()
+                self._killer = None
+        if execution.stop.kind is not None:  # a signal may still be on its way to it
+            self.retire(process)
 
     def _listen(self, process: BaseProcess, pipe: Connection, execution: Execution, recorder: Recorder) -> Outcome:
         while True:
@@ -144,7 +162,8 @@ class Slot:
         return self._process, self._pipe
 
     def _died(self, process: BaseProcess, execution: Execution) -> Outcome:
-        process.join(GRACE)
+        process.join(DYING)
+        self.retire(process)
         if execution.stop.kind is not None:
             return outcomes.stopped(execution.stop)
         code = process.exitcode
@@ -153,16 +172,22 @@ class Slot:
                 return Failed(f"the process of the handler was killed by {signal.Signals(-code).name}")
         return Failed(f"the process of the handler ended with exit code {code}")
 
-    def _terminate(self, process: BaseProcess) -> None:
+    def _terminate(self, process: BaseProcess, execution: Execution) -> None:
         """SIGTERM to the handler's whole process group at once, SIGKILL after the grace."""
-        _signal_group(process, signal.SIGTERM)
-        killer = threading.Timer(GRACE * 0.9, lambda: _signal_group(process, signal.SIGKILL))
-        killer.daemon = True
-        killer.start()
+        with self._lock:
+            if self._execution is not execution:
+                return
+            _signal_group(process, signal.SIGTERM)
+            self._killer = threading.Timer(KILL_AFTER, lambda: _signal_group(process, signal.SIGKILL))
+            self._killer.daemon = True
+            self._killer.start()
 
-    def kill(self) -> None:
-        if self._process is not None and self._process.is_alive():
-            _signal_group(self._process, signal.SIGKILL)
+    def retire(self, process: BaseProcess | None = None) -> None:
+        """End the child; the next job gets a new one."""
+        process = process or self._process
+        if process is not None and process.is_alive():
+            _signal_group(process, signal.SIGKILL)
+            process.join(DYING)
 
 
 def _signal_group(process: BaseProcess, number: signal.Signals) -> None:

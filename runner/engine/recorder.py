@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from runner.domain.errors import RunnerError
 from runner.domain.job import Run
 from runner.domain.said import LogLine, OutputPiece, Progress, Writes
 from runner.storage.logs import LogStore
@@ -31,13 +32,13 @@ class Recorder:
     def __init__(self, store: LogStore, emit: Emit) -> None:
         self._store = store
         self._emit = emit
-        self._lost: Callable[[int], None] = lambda job_id: None
+        self._lost: Callable[[Run], None] = lambda run: None
         self._ring: Callable[[], None] = lambda: None
         self._lock = threading.Lock()
         self._flushing = threading.Lock()
         self._said: dict[int, _Unwritten] = {}
 
-    def connect(self, lost: Callable[[int], None], ring: Callable[[], None]) -> None:
+    def connect(self, lost: Callable[[Run], None], ring: Callable[[], None]) -> None:
         """Whom to tell of a lost claim, and of a buffer that fills before its time."""
         self._lost, self._ring = lost, ring
 
@@ -53,8 +54,14 @@ class Recorder:
                 batch = [self._drain(said) for said in self._said.values() if _is_dirty(said)]
             if not batch:
                 return
-            for job_id in self._store.write(batch):
-                self._lost(job_id)
+            try:
+                lost = self._store.write(batch)
+            except RunnerError:
+                self._put_back(batch)
+                raise
+            for writes in batch:
+                if writes.run.id in lost:
+                    self._lost(writes.run)
 
     def take(self, run: Run) -> Writes | None:
         """The rest of what a run said, to be written in the transaction that settles it; then the run is forgotten."""
@@ -69,6 +76,16 @@ class Recorder:
         writes = Writes(said.run, said.progress, tuple(said.lines), tuple(said.outputs))
         said.progress, said.lines, said.outputs = None, [], []
         return writes
+
+    def _put_back(self, batch: Sequence[Writes]) -> None:
+        """What could not be written is tried again with the next."""
+        with self._lock:
+            for writes in batch:
+                said = self._said[writes.run.id]
+                newer = said.progress
+                said.progress = writes.progress if newer is None else _merged(writes.progress, newer)
+                said.lines[:0] = writes.lines
+                said.outputs[:0] = writes.outputs
 
     def _mine(self, run: Run) -> _Unwritten | None:
         said = self._said.get(run.id)

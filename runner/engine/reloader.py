@@ -12,11 +12,13 @@ from pathlib import Path
 
 from runner.config.load import Loaded, load
 from runner.domain.applying import mass_removal
-from runner.domain.errors import NotFound, RemovalsRefused
+from runner.domain.errors import NotFound, RemovalsRefused, StaleRevision
 from runner.domain.revision import Revision
 from runner.engine.handlers import check_handlers, import_from
 from runner.storage.revisions import Edit, RevisionStore
 from runner.storage.schedules import ScheduleStore
+
+TRIES = 20  # how often an apply begins anew because another process was quicker
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +45,19 @@ class Reloader:
     ) -> tuple[Revision, bool]:
         """Apply the file in one transaction; the revision in force, and whether it is a new one.
 
-        Raises ConfigInvalid, RemovalsRefused, or StaleRevision where `base` is no longer the newest.
+        Raises ConfigInvalid, RemovalsRefused, or StaleRevision where `base` is no longer the newest. Without `base`
+        nobody has seen a plan: where another process was quicker, the file is applied to what it made.
         """
+        for _ in range(TRIES if base is None else 1):
+            try:
+                return self._apply(loaded, now, allow_removals, lookback, base)
+            except StaleRevision as error:
+                stale = error
+        raise stale
+
+    def _apply(
+        self, loaded: Loaded, now: datetime, allow_removals: bool, lookback: timedelta, base: int | None
+    ) -> tuple[Revision, bool]:
         definitions = loaded.require()
         before = self.revisions.current()
         if not allow_removals:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from runner.domain.errors import Conflict
+from runner.domain.errors import DatabaseUnavailable, RunnerError
 from runner.domain.job import JobState
 from runner.domain.job_rows import Job
 from runner.domain.ledger import ScheduleSlot
@@ -14,12 +15,12 @@ from runner.engine.janitor import Janitor
 from runner.engine.loop import Clock
 from runner.engine.scheduler import Scheduler
 from runner.engine.worker import Worker
-from runner.storage.jobs import JobStore
-from runner.telemetry import Event, JobSettled, JobStarted, SlotsDecided, WorkerRescued
+from runner.storage.jobs import JobFilter, JobStore
+from runner.telemetry import Event, FiringFailed, JobSettled, JobStarted, SlotsDecided, WorkerRescued
 
 LOOK = 0.25  # seconds between two looks at jobs of ours that another process runs
 RESCUE = 5.0  # seconds between two looks for dead workers
-STOP_GRACE = 6.0  # seconds that running handlers are given after a stop; the executor gives them up before
+MANY = 2000  # more than the overlap policy lets wait for one schedule
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +66,6 @@ class RunOnce:
     slots: list[ScheduleSlot] = field(default_factory=list)
     refused: list[str] = field(default_factory=list)
     _stop: str | None = None
-    _stop_until: float = 0.0
     _rescued_at: float = float("-inf")
 
     def note(self, event: Event) -> None:
@@ -73,33 +73,28 @@ class RunOnce:
         match event:
             case JobStarted(run) | JobSettled(run):
                 self.mine.add(run.id)
-                if (
-                    isinstance(event, JobSettled)
-                    and self.options.fail_fast
-                    and event.transition.state == JobState.FAILED
-                ):
-                    self.stop("fail_fast")
             case SlotsDecided(slots=slots):
                 self.slots += slots
                 self.mine |= {slot.job_id for slot in slots if slot.job_id is not None}
             case WorkerRescued(runs=runs):
                 self.mine |= {run.id for run in runs}
+            case FiringFailed(name, message):
+                self.refused.append(f"schedule {name} could not be fired: {message}")
             case _:
                 pass
 
     def stop(self, why: str) -> None:
-        """End soon: claim nothing more; running handlers are asked to stop, their attempts are given back."""
-        if self._stop is not None:
-            return
-        self._stop = why
-        self.worker.accepting = False
-        self._stop_until = time.monotonic() + STOP_GRACE
-        if why != "fail_fast":
-            self.worker.executor.stop_all("shutdown", f"released: {why}")
+        """End soon: claim nothing more, ask running handlers to stop, give their attempts back.
+
+        Safe to call from a signal handler: it takes no lock, and the next round does the rest.
+        """
+        if self._stop is None:
+            self._stop = why
         self.clock.wake()
 
     def run(self) -> Report:
         began = self.clock.now()
+        self.worker.fail_fast = self.options.fail_fast
         deadline = None if self.options.timeout is None else time.monotonic() + self.options.timeout.total_seconds()
         self._trigger_all(began)
         while True:
@@ -115,7 +110,9 @@ class RunOnce:
         for name in self.options.trigger:
             try:
                 self.mine.add(self.scheduler.trigger(name, now).id)
-            except Conflict as refusal:
+            except DatabaseUnavailable:
+                raise
+            except RunnerError as refusal:
                 self.refused.append(refusal.message)
 
     def _step(self, began: datetime) -> float | None:
@@ -124,13 +121,23 @@ class RunOnce:
         if self._stop is None:
             self._rescue(now)
             self.scheduler.tick(began)
+        else:
+            self._wind_down(self._stop)
         self.worker.stop_cancelled()
         pause = self.worker.tick(now)
+        if self.options.fail_fast and not self.worker.accepting:
+            self.stop("fail_fast")
         if self.worker.has_work():
             return pause
         if self._stop is not None:
             return None
         return self._until_next(self.clock.now())
+
+    def _wind_down(self, why: str) -> None:
+        """Each round, for runs that began while the stop came in."""
+        self.worker.accepting = False
+        if why != "fail_fast":
+            self.worker.executor.stop_all("shutdown", f"released: {why}")
 
     def _rescue(self, now: datetime) -> None:
         if time.monotonic() - self._rescued_at >= RESCUE:
@@ -140,11 +147,27 @@ class RunOnce:
     def _until_next(self, now: datetime) -> float | None:
         """Nothing runs here: how long until something of ours is due, or somebody else may have ended a job of ours."""
         due = self.worker.next_due()
-        open_jobs = [job for job in self._mine() if not JobState(job.status).is_terminal]
         if due is not None and due <= now and not self._is_blocked():
             return 0.0
-        pauses = [pause for job in open_jobs if (pause := self._pause_for(job, now)) is not None]
-        return min(pauses, default=None)
+        pause = min(self._pauses(now), default=None)
+        if pause is not None and self.worker.is_stuck:
+            self.refused.append("handlers that ignore their timeout hold every place: what is left stays pending")
+            return None
+        return pause
+
+    def _pauses(self, now: datetime) -> Iterator[float]:
+        """A look at each job that is waited for. One that waits for an earlier job is waited for as that one is."""
+        open_jobs = [job for job in self._mine() if not JobState(job.status).is_terminal]
+        waiting = {job.schedule_name for job in open_jobs if job.waiting_for is not None and job.schedule_name}
+        ahead = [self._first_of(name) for name in waiting]
+        for job in (*(job for job in open_jobs if job.waiting_for is None), *(job for job in ahead if job)):
+            pause = self._pause_for(job, now)
+            if pause is not None:
+                yield pause
+
+    def _first_of(self, schedule: str) -> Job | None:
+        jobs, _ = self.jobs.find(JobFilter(status=(JobState.PENDING, JobState.RUNNING), schedule=schedule), limit=MANY)
+        return jobs[-1] if jobs else None
 
     def _is_blocked(self) -> bool:
         """Whether what is due cannot be claimed: the last claim, with free places, brought nothing."""
@@ -152,12 +175,16 @@ class RunOnce:
         return not self.worker.has_work()
 
     def _pause_for(self, job: Job, now: datetime) -> float | None:
-        if job.status == JobState.RUNNING or job.waiting_for is not None or job.run_at <= now:
+        """None where it is not waited for: nobody here would take it, or it is due too late."""
+        if job.status == JobState.RUNNING:
             return LOOK
-        ahead = job.run_at - now
-        if self.options.wait is not None and ahead > self.options.wait:
+        if not self.worker.takes(job):
             return None
-        return ahead.total_seconds()
+        if job.run_at <= now:
+            return LOOK
+        if self.options.wait is not None and job.run_at - now > self.options.wait:
+            return None
+        return (job.run_at - now).total_seconds()
 
     def _rest(self, pause: float, deadline: float | None) -> None:
         if deadline is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from runner.config.intake import Intake
@@ -34,6 +34,7 @@ class Scheduler:
     emit: Emit
     window: timedelta | None = None
     only: Callable[[Schedule], bool] = lambda schedule: True
+    _failing: dict[str, str] = field(default_factory=dict)
 
     def tick(self, now: datetime) -> float:
         """Decide every slot that has come; returns seconds until the next one, or the longest wait."""
@@ -64,10 +65,17 @@ class Scheduler:
         except Conflict:
             return  # another process was first
         except RunnerError as error:
-            self.emit(FiringFailed(name, error.message))
+            self._failed(name, error)
             return
+        self._failing.pop(name, None)
         if fired is not None:
             self.emit(SlotsDecided(name, fired.slots))
+
+    def _failed(self, name: str, error: RunnerError) -> None:
+        """Said once, however often it is tried."""
+        if self._failing.get(name) != error.message:
+            self._failing[name] = error.message
+            self.emit(FiringFailed(name, error.message))
 
     def trigger(self, name: str, now: datetime) -> Enqueued:
         """Run a schedule by hand, now. Raises Conflict where its overlap policy refuses."""

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from random import Random
 
-from runner.domain.errors import HandlerNotFound, RunnerError
-from runner.domain.job import NewJob, Run
+from runner.domain.errors import DatabaseUnavailable, HandlerNotFound, RunnerError
+from runner.domain.job import JobState, NewJob, Run
+from runner.domain.job_rows import Job
 from runner.domain.lifecycle import settle
 from runner.domain.outcome import Completed, Failed, Outcome
 from runner.domain.schedule import DEFAULT_QUEUE, Definitions
@@ -58,6 +59,7 @@ class Worker:
     make_children: MakeChild
     selection: Selection = EVERYTHING
     accepting: bool = True
+    fail_fast: bool = False
     _handlers: Mapping[str, tuple[Handler, str]] = field(default_factory=dict)
     _definitions: Definitions = field(default_factory=Definitions)
     _queues_seen: list[tuple[str, str]] = field(default_factory=list)
@@ -81,12 +83,12 @@ class Worker:
         """Settle what has ended, claim what is due, start it. Returns seconds until the next look."""
         overdue = self.executor.check_times()
         finished = self.executor.take()
-        free = self.concurrency - self.executor.occupied - len(self._unsettled) if self.accepting else 0
+        free = self.executor.free(self.concurrency) - len(self._unsettled) if self.accepting else 0
         claimed = self._settle_and_claim(finished, free, now)
         for run in claimed:
             self._start(run, now)
         if len(claimed) == free and free > 0:
-            return 0.0 if self.executor.occupied < self.concurrency else min(POLL, overdue or POLL)
+            return 0.0 if self.executor.free(self.concurrency) else min(POLL, overdue or POLL)
         return min(POLL, overdue if overdue is not None else POLL)
 
     def lanes(self) -> list[Lane]:
@@ -106,6 +108,17 @@ class Worker:
     def has_work(self) -> bool:
         return self.executor.occupied > 0 or bool(self._unsettled)
 
+    @property
+    def is_stuck(self) -> bool:
+        """Whether handlers that were given up and do not end hold every place."""
+        return not self.has_work() and self.executor.free(self.concurrency) == 0
+
+    def takes(self, job: Job) -> bool:
+        """Whether this worker would claim such a job, were it due."""
+        chosen = self.selection
+        fired = chosen.schedules is None or job.schedule_name in chosen.schedules
+        return job.type in self._handlers and fired and chosen.takes_type(job.type) and chosen.takes_queue(job.queue)
+
     def next_due(self) -> datetime | None:
         """When the next job that this worker would take is due."""
         self._looked_at = -LANES_KEPT
@@ -119,10 +132,12 @@ class Worker:
                 self.executor.request_stop(job_id, "cancel", reason, token)
 
     def _settle_and_claim(self, finished: Sequence[Finished], free: int, now: datetime) -> list[Run]:
-        request = ClaimRequest(self.worker_id, self.lanes() if free > 0 else [], free, self.selection.schedules)
-        if not finished and not self._unsettled:
-            return self.claims.claim(request, now)
         settlements = self._unsettled + [self._settlement(one, now) for one in finished]
+        if self.fail_fast and any(one.transition.state is JobState.FAILED for one in settlements):
+            self.accepting, free = False, 0
+        request = ClaimRequest(self.worker_id, self.lanes() if free > 0 else [], free, self.selection.schedules)
+        if not settlements:
+            return self.claims.claim(request, now)
         self._unsettled = settlements  # kept where the database cannot be written now: the next tick tries again
         settled = self.claims.settle(settlements, now, request)
         self._unsettled = []
@@ -144,7 +159,8 @@ class Worker:
         try:
             return one.outcome, self.make_children(one.run, one)
         except RunnerError as error:
-            return Failed(f"ctx.enqueue: {error.message}", for_good=True), []
+            again = isinstance(error, DatabaseUnavailable)
+            return Failed(f"ctx.enqueue: {error.message}", for_good=not again), []
 
     def _start(self, run: Run, now: datetime) -> None:
         handler, kind = self._handlers[run.type]
