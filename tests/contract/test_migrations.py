@@ -1,0 +1,186 @@
+"""The schema and its history."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, text
+
+from runner.domain.errors import DatabaseUnavailable
+from runner.storage import migrations
+from runner.storage.database import Database, DatabaseMissing
+from runner.storage.setup import HEAD, prepare, require_current, version
+from tests.contract.databases import everything
+from tests.factories import NOW, Stores, make_definitions, make_edit, make_new_job, make_schedule
+
+
+def layout(connection: Connection) -> dict[str, Any]:
+    """Tables, columns, indexes and their conditions, as the database itself tells them."""
+    names = [
+        str(row.name)
+        for row in connection.execute(text("SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name"))
+        if not row.name.startswith("sqlite_") and row.name != "alembic_version"
+    ]
+    columns = {name: connection.execute(text(f"PRAGMA table_info({name})")).all() for name in names}
+    created = connection.execute(
+        text("SELECT name, sql FROM sqlite_master WHERE type = 'index' AND sql IS NOT NULL ORDER BY name")
+    )
+    indexes = {row.name: " ".join(str(row.sql).split()) for row in created}
+    tables = connection.execute(text("SELECT name, sql FROM sqlite_master WHERE type = 'table'"))
+    extras = {
+        row.name: ("AUTOINCREMENT" in row.sql, sorted(part for part in row.sql.split("\n") if "CHECK" in part))
+        for row in tables
+        if row.name in names
+    }
+    return {
+        "columns": {
+            name: [tuple(row)[1:] for row in sorted(rows, key=lambda row: row.name)] for name, rows in columns.items()
+        },
+        "indexes": indexes,
+        "extras": {name: (auto, [part.strip(" ,\t") for part in checks]) for name, (auto, checks) in extras.items()},
+    }
+
+
+@pytest.fixture
+def empty(tmp_path: Path) -> Iterator[Database]:
+    database = Database(f"sqlite:///{tmp_path}/empty.db", busy_timeout=timedelta(seconds=5))
+    yield database
+    database.close()
+
+
+def test_a_fresh_database_has_what_the_models_say(database: Database) -> None:
+    """The migrations and the models agree."""
+    with database.read() as connection:
+        assert migrations.drift(connection) == []
+
+
+def test_migrations_and_models_make_the_same_tables_on_sqlite(database: Database, empty: Database) -> None:
+    """Down to the conditions of the partial indexes, the checks and the autoincrement, which drift() does not see."""
+    with empty.write(create=True) as connection:
+        migrations.METADATA.create_all(connection)
+        wanted = layout(connection)
+    with database.read() as connection:
+        found = layout(connection)
+
+    assert found["indexes"] == wanted["indexes"]
+    assert found["columns"] == wanted["columns"]
+    assert found["extras"] == wanted["extras"]
+
+
+def test_the_head_that_start_up_trusts_is_the_last_migration() -> None:
+    """HEAD is written down, because asking Alembic costs a fifth of a second at each start."""
+    assert migrations.head() == HEAD
+
+
+def test_there_is_one_line_of_migrations() -> None:
+    """One head, each migration with a way down."""
+    scripts = ScriptDirectory(str(Path(migrations.__file__).parent))
+
+    assert len(scripts.get_heads()) == 1
+    assert all(callable(script.module.downgrade) for script in scripts.walk_revisions())
+
+
+def test_up_down_up_loses_nothing_that_it_should_keep(database: Database, stores: Stores) -> None:
+    """Down to nothing takes our tables and leaves those of the program; up again gives the same tables."""
+    stores.jobs.enqueue(make_new_job(), NOW)
+    with database.write() as connection:
+        connection.execute(text("CREATE TABLE theirs (name TEXT)"))
+        connection.execute(text("INSERT INTO theirs VALUES ('kept')"))
+        first = layout(connection)
+
+    with database.write() as connection:
+        migrations.downgrade(connection, "base")
+    assert version(database) in (None, "")
+    with database.write() as connection:
+        assert set(layout(connection)["columns"]) == {"theirs"}
+
+    prepare(database)
+
+    with database.read() as connection:
+        assert layout(connection) == first
+        assert connection.execute(text("SELECT name FROM theirs")).scalar_one() == "kept"
+    assert stores.jobs.enqueue(make_new_job(), NOW).id
+
+
+def test_each_step_keeps_the_rows_on_its_way_up(database: Database, stores: Stores) -> None:
+    """One migration down and up again keeps what the older schema has a place for."""
+    stores.revisions.apply(make_edit(make_definitions(make_schedule(), limits={"a": 1})), NOW)
+    stores.jobs.enqueue(make_new_job(payload={"x": [1, None]}), NOW)
+    before = everything(database)
+    steps = len(list(ScriptDirectory(str(Path(migrations.__file__).parent)).walk_revisions()))
+    if steps == 1:
+        assert HEAD == "0001"  # the only step down is to nothing, which the test above takes
+        return
+    with database.write() as connection:
+        migrations.downgrade(connection, "-1")
+    prepare(database)
+
+    assert everything(database) == before
+
+
+def broken_off(database: Database) -> None:
+    with database.write(create=True) as connection:
+        migrations.upgrade(connection)
+        raise RuntimeError
+
+
+def test_a_migration_that_is_broken_off_leaves_nothing(empty: Database) -> None:
+    """The set-up is one transaction: a failure leaves a database without tables, and the next start sets it up."""
+    with pytest.raises(RuntimeError):
+        broken_off(empty)
+    with empty.read() as connection:
+        assert layout(connection)["columns"] == {}
+
+    prepare(empty)
+
+    assert version(empty) == HEAD
+
+
+def pretend(database: Database, number: str) -> None:
+    with database.write() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = :number"), {"number": number})
+
+
+@pytest.mark.parametrize("door", [prepare, require_current])
+def test_a_newer_schema_is_refused(database: Database, stores: Stores, door: Any) -> None:
+    """A database from a newer version: one clear error, and nothing in it is changed."""
+    stores.jobs.enqueue(make_new_job(), NOW)
+    pretend(database, "9999")
+    before = everything(database)
+
+    with pytest.raises(DatabaseUnavailable, match="schema 9999, which is newer") as caught:
+        door(database)
+
+    assert "pip install --upgrade" in (caught.value.hint or "")
+    assert (everything(database), version(database)) == (before, "9999")
+    with database.write() as connection, pytest.raises(DatabaseUnavailable, match="newer"):
+        migrations.downgrade(connection, "base")
+
+
+def test_those_who_never_migrate_say_what_to_do(database: Database, empty: Database) -> None:
+    """`plan`, `validate`, the lists and `doctor` never create or migrate a database."""
+    require_current(database)
+    with pytest.raises(DatabaseMissing, match="there is no database"):
+        require_current(empty)
+    assert not empty.exists
+
+    pretend(database, "0000")
+    with pytest.raises(DatabaseUnavailable, match="older schema 0000") as caught:
+        require_current(database)
+    assert caught.value.hint == "runner migrate up"
+
+
+def test_an_empty_file_was_never_set_up(empty: Database) -> None:
+    """A file of no bytes is a database without tables: told by those who look, set up by those who may."""
+    empty.path.touch()
+
+    with pytest.raises(DatabaseUnavailable, match="was never set up"):
+        require_current(empty)
+    prepare(empty)
+
+    assert version(empty) == HEAD
