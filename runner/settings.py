@@ -39,8 +39,8 @@ class Settings:
 
 def whole(text: str) -> int:
     value = int(text)
-    if value < 1:
-        raise ValueError("at least 1")
+    if not 1 <= value <= 10_000:
+        raise ValueError("from 1 to 10000")
     return value
 
 
@@ -61,7 +61,7 @@ SETTINGS: dict[str, _Setting] = {
     "database_url": _Setting(str, ("DATABASE_URL",), "a URL such as sqlite:///runner.db"),
     "jobs_enabled": _Setting(switch, ("JOBS_ENABLED",), "true or false"),
     "concurrency": _Setting(
-        whole, ("JOBS_CONCURRENCY", "MAX_CONCURRENT_JOBS"), "a whole number, at least 1", in_file=True
+        whole, ("JOBS_CONCURRENCY", "MAX_CONCURRENT_JOBS"), "a whole number, from 1 to 10000", in_file=True
     ),
     "heartbeat": _Setting(parse_duration, ("RUNNER_HEARTBEAT",), "a duration such as 10s", in_file=True),
     "stalled_after": _Setting(parse_duration, ("RUNNER_STALLED_AFTER",), "a duration such as 60s", in_file=True),

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from runner.cli.config import contents
 from runner.cli.jobs import Output
 from runner.cli.main import app_of, cli, settings_of
 from runner.cli.output import Format, clean, print_json, print_line
@@ -39,7 +40,7 @@ def up(ctx: typer.Context, output: Output = Format.TEXT) -> None:
 def down(
     ctx: typer.Context,
     target: Annotated[
-        str, typer.Argument(help="The schema to go back to: -1, a number, or `base` (removes all).")
+        str, typer.Argument(metavar="TARGET", help="The schema to go back to: -1, a number, or `base` (removes all).")
     ] = "-1",
     yes: Annotated[bool, typer.Option("--yes", help="Yes, lose what the older schema cannot hold.")] = False,
     output: Output = Format.TEXT,
@@ -115,7 +116,7 @@ class Finding:
     remedy: str | None = None
 
 
-@cli.command()
+@cli.command(short_help="Look for what is wrong.")
 def doctor(ctx: typer.Context, output: Output = Format.TEXT) -> None:
     """Look for what is wrong: file, handlers, database, SQLite library, zone data, workers. Changes nothing."""
     app = app_of(ctx)
@@ -176,10 +177,7 @@ def _file(app: App, ctx: typer.Context) -> Iterator[Finding]:
         level: Literal["warning", "error"] = "error" if problem.is_error else "warning"
         yield Finding("file", level, f"{loaded.path}:{problem.line}:{problem.column}: {problem.message}", problem.hint)
     if loaded.definitions is not None:
-        found = loaded.definitions
-        yield Finding(
-            "file", "ok", f"{loaded.path}: {len(found.schedules)} schedules, {len(found.job_types)} job types"
-        )
+        yield Finding("file", "ok", f"{loaded.path}: {contents(loaded.definitions)}")
 
 
 def _database(app: App, ctx: typer.Context) -> Iterator[Finding]:

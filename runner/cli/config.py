@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Sequence
 from enum import StrEnum
@@ -11,13 +12,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from runner.cli.main import app_of, cli, moment, settings_of
-from runner.cli.output import Format, clean, print_json, print_line, print_table
+from runner.cli.output import Format, clean, counted, print_json, print_line, print_table
 
 if TYPE_CHECKING:
     from runner.config.load import Loaded
     from runner.domain.schedule import Definitions
 
-File = Annotated[Path | None, typer.Argument(help="The file; schedules.yaml or what -c names.", show_default=False)]
+File = Annotated[
+    Path | None, typer.Argument(metavar="FILE", help="The file; schedules.yaml or what -c names.", show_default=False)
+]
 NoImport = Annotated[bool, typer.Option("--no-import", help="Do not import handlers: for machines without their code.")]
 AllowRemovals = Annotated[
     bool, typer.Option("--allow-removals", help="Retire most or all schedules, if the file says so.")
@@ -40,7 +43,7 @@ class PlanFormat(StrEnum):
     MARKDOWN = "markdown"
 
 
-@cli.command()
+@cli.command(short_help="Check the file: all problems at once.")
 def validate(
     ctx: typer.Context,
     file: File = None,
@@ -57,7 +60,8 @@ def validate(
     if output is Report.JSON:
         print_json(report.as_json(loaded.problems))
     elif output is Report.GITHUB:
-        print_line(report.as_github(loaded.problems, name))
+        if loaded.problems:
+            print_line(report.as_github(loaded.problems, name).rstrip("\n"))
     else:
         if loaded.problems:
             print_line(clean(report.as_text(loaded.problems, loaded.source, name)))
@@ -68,11 +72,18 @@ def validate(
 def _verdict(loaded: Loaded) -> str:
     errors = sum(problem.is_error for problem in loaded.problems)
     warnings = len(loaded.problems) - errors
-    warned = f", {warnings} warning{'s' * (warnings != 1)}" if warnings else ""
+    warned = f", {counted(warnings, 'warning')}" if warnings else ""
     if loaded.definitions is None:
-        return f"{errors} error{'s' * (errors != 1)}{warned}"
-    found = loaded.definitions
-    return f"valid, {len(found.schedules)} schedules, {len(found.job_types)} job types{warned}"
+        return f"{counted(errors, 'error')}{warned}"
+    return f"valid, {contents(loaded.definitions)}{warned}"
+
+
+def contents(found: Definitions) -> str:
+    """What a file holds, in words."""
+    parts = [counted(len(found.schedules), "schedule"), counted(len(found.job_types), "job type")]
+    if found.workflows:
+        parts.append(counted(len(found.workflows), "workflow"))
+    return ", ".join(parts)
 
 
 def read_file(ctx: typer.Context, file: Path | None = None, no_import: bool = False) -> Loaded:
@@ -85,12 +96,18 @@ def read_file(ctx: typer.Context, file: Path | None = None, no_import: bool = Fa
 def plan(
     ctx: typer.Context,
     file: File = None,
-    against: Annotated[Path | None, typer.Option(help="Compare with this file instead of the database.")] = None,
+    against: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Compare with this file instead of the database.")
+    ] = None,
     output: Annotated[
         PlanFormat, typer.Option("-o", "--output", help="markdown: for a pull request.")
     ] = PlanFormat.TEXT,
-    now: Annotated[str | None, typer.Option(help="The time to plan from; the clock's if left out.")] = None,
-    upcoming: Annotated[int, typer.Option("--next", min=0, max=100, help="How many fire times to show.")] = 3,
+    now: Annotated[
+        str | None, typer.Option(metavar="TIME", help="The time to plan from, as 2026-03-29T06:00Z.")
+    ] = None,
+    upcoming: Annotated[
+        int, typer.Option("--next", metavar="N", min=0, max=100, help="How many fire times to show.")
+    ] = 3,
     exit_code: Annotated[bool, typer.Option("--exit-code", help="Exit 1 where there are changes.")] = False,
     no_import: NoImport = False,
 ) -> None:
@@ -141,13 +158,15 @@ def payload_problems(job_type: Any, payload: Any) -> list[str]:
     ]
 
 
-@cli.command()
+@cli.command(short_help="Bring the database to the file.")
 def apply(
     ctx: typer.Context,
     file: File = None,
     allow_removals: AllowRemovals = False,
-    output: Annotated[Format, typer.Option("-o", "--output")] = Format.TEXT,
-    now: Annotated[str | None, typer.Option(help="The moment of applying; the clock's if left out.")] = None,
+    output: Annotated[Format, typer.Option("-o", "--output", help="json: one document, for programs.")] = Format.TEXT,
+    now: Annotated[
+        str | None, typer.Option(metavar="TIME", help="The moment of applying, as 2026-03-29T06:00Z.")
+    ] = None,
     no_import: NoImport = False,
 ) -> None:
     """Bring the database to the file, in one transaction: all of it or nothing."""
@@ -171,8 +190,11 @@ def apply(
     print_line(f"Applied as revision {revision.number}." if is_new else f"Revision {revision.number} stays in force.")
 
 
-@cli.command()
-def config(ctx: typer.Context, output: Annotated[Format, typer.Option("-o", "--output")] = Format.TEXT) -> None:
+@cli.command(short_help="Show settings and the file, each value with its origin.")
+def config(
+    ctx: typer.Context,
+    output: Annotated[Format, typer.Option("-o", "--output", help="json: one document, for programs.")] = Format.TEXT,
+) -> None:
     """Show the settings of this process and the resolved file, each value with its origin."""
     from runner.config.origins import origins
     from runner.settings import settings
@@ -189,10 +211,10 @@ def config(ctx: typer.Context, output: Annotated[Format, typer.Option("-o", "--o
     if output is Format.JSON:
         print_json({"settings": _entries(mine), "file": _entries(theirs), "definitions": _definitions(definitions)})
         return
-    print_table(("setting", "origin", "value"), [(name, origin, _shown(value)) for name, value, origin in mine], "")
+    print_table(("setting", "value", "origin"), [(name, _shown(value), origin) for name, value, origin in mine], "")
     print_line()
     rows = [(name, origin, _shown(value)) for name, value, origin in theirs]
-    print_table(("value of the file", "origin", "value"), rows, "")
+    print_table(("value of the file", "origin", "value"), rows, "", cut=("value",))
 
 
 def _shown(value: Any) -> str:
@@ -200,7 +222,11 @@ def _shown(value: Any) -> str:
 
     from runner.domain.duration import format_duration
 
-    return format_duration(value) if isinstance(value, timedelta) else str(value)
+    if isinstance(value, timedelta):
+        return format_duration(value)
+    if value is None or isinstance(value, (bool, dict, list, tuple)):
+        return json.dumps(value, ensure_ascii=False, default=_shown)
+    return str(value)
 
 
 def _entries(rows: Sequence[tuple[str, Any, str]]) -> list[dict[str, Any]]:
@@ -216,7 +242,7 @@ def _definitions(definitions: Definitions) -> Any:
     return to_data(definitions)
 
 
-@cli.command()
+@cli.command(short_help="Print the JSON Schema of the file, for editors.")
 def schema() -> None:
     """Print the JSON Schema of the file, for editors: schemas/schedules.schema.json."""
     from runner.config.schema import schema_text

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from runner.cli.main import cli, moment
-from runner.cli.output import Format, note, print_json, print_line
+from runner.cli.main import cli, length, moment
+from runner.cli.output import Format, counted, note, print_json, print_line
 from runner.domain.errors import PayloadInvalid, RunnerError, UsageError
 
 if TYPE_CHECKING:
@@ -21,23 +21,35 @@ if TYPE_CHECKING:
     from runner.domain.job import Enqueued
 
 BULK_KEYS = {"type", "payload", "priority", "run_at", "delay", "project_id"}
+BULK_EXAMPLES = {"run_at": '"2026-03-29T06:00Z"', "delay": '"10m"', "project_id": '"42"'}
 
 
 @cli.command()
 def enqueue(
     ctx: typer.Context,
     type_name: Annotated[str | None, typer.Argument(metavar="TYPE", help="A job type.", show_default=False)] = None,
-    payload: Annotated[str, typer.Option(help="JSON, @FILE, or - for standard input.")] = "{}",
-    priority: Annotated[str | None, typer.Option(help="high, normal, low, or 1 (first) to 10 (last).")] = None,
-    at: Annotated[str | None, typer.Option("--at", "--run-at", help="Not before this time.")] = None,
-    delay: Annotated[str | None, typer.Option("--in", "--delay", help="Not before so long from now: 10m.")] = None,
-    project_id: Annotated[str | None, typer.Option("--project", "--project-id", help="Whose job it is.")] = None,
-    bulk: Annotated[Path | None, typer.Option(help="JSON Lines of {type, payload, ...}, or -: all or nothing.")] = None,
-    output: Annotated[Format, typer.Option("-o", "--output")] = Format.TEXT,
+    payload: Annotated[str, typer.Option(metavar="JSON", help="JSON, @FILE, or - for standard input.")] = "{}",
+    priority: Annotated[
+        str | None, typer.Option(metavar="P", help="high, normal, low, or 1 (first) to 10 (last).")
+    ] = None,
+    at: Annotated[str | None, typer.Option("--at", "--run-at", metavar="TIME", help="Not before this time.")] = None,
+    delay: Annotated[
+        str | None, typer.Option("--in", "--delay", metavar="DURATION", help="Not before so long from now: 10m.")
+    ] = None,
+    project_id: Annotated[
+        str | None, typer.Option("--project", "--project-id", metavar="ID", help="Whose job it is.")
+    ] = None,
+    bulk: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="JSON Lines of {type, payload, ...}, or -: all or nothing.")
+    ] = None,
+    output: Annotated[Format, typer.Option("-o", "--output", help="json: one document, for programs.")] = Format.TEXT,
 ) -> None:
     """Enqueue a job. Its policy is that of the revision in force in the database."""
     if (type_name is None) == (bulk is None):
         raise UsageError("give a job type, or --bulk FILE", "runner enqueue TYPE --payload '{}'")
+    said = {"priority": priority, "run_at": at, "delay": delay, "project_id": project_id}
+    if bulk is not None and (payload != "{}" or any(value is not None for value in said.values())):
+        raise UsageError("with --bulk each line says its own payload, priority, run_at, delay and project_id")
     from os import environ
 
     from runner.app import open_existing
@@ -48,8 +60,7 @@ def enqueue(
         if bulk is not None:
             _bulk(app, bulk, output)
         else:
-            call = _call({"priority": priority, "run_at": at, "delay": delay, "project_id": project_id})
-            _say(app.enqueue(str(type_name), _payload(payload), call), str(type_name), output)
+            _say(app.enqueue(str(type_name), _payload(payload), _call(said)), str(type_name), output)
     finally:
         app.close()
 
@@ -64,20 +75,32 @@ def _say(enqueued: Enqueued, type_name: str, output: Format) -> None:
 
 
 def _payload(text: str) -> Any:
-    if text == "-":
-        text = sys.stdin.read()
-    elif text.startswith("@"):
-        try:
-            text = Path(text[1:]).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise UsageError(f"the payload file {text[1:]} cannot be read: {error}") from None
+    if text == "-" or text.startswith("@"):
+        text = _read(text.removeprefix("@"))
     return _json(text, "the payload")
+
+
+def _read(path: str) -> str:
+    """The text of a file, or of standard input."""
+    try:
+        return sys.stdin.buffer.read().decode() if path == "-" else Path(path).read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise UsageError(f"{_named(path)} is not UTF-8 text") from None
+    except (OSError, ValueError) as error:
+        said = error.strerror if isinstance(error, OSError) else error
+        raise UsageError(f"{_named(path)} cannot be read: {said}") from None
+
+
+def _named(path: str) -> str:
+    return "standard input" if path == "-" else path or "the file after @"
 
 
 def _json(text: str, what: str) -> Any:
     try:
         return json.loads(text, parse_constant=_no_constant)
-    except (ValueError, RecursionError) as error:
+    except RecursionError:
+        raise PayloadInvalid(f"{what} is nested too deeply") from None
+    except ValueError as error:
         raise PayloadInvalid(f"{what} is not JSON: {error}", hint="""--payload '{"key": "value"}'""") from None
 
 
@@ -87,13 +110,13 @@ def _no_constant(name: str) -> Any:
 
 def _call(said: dict[str, Any]) -> Call:
     from runner.config.intake import Call
-    from runner.domain.duration import parse_duration
 
     run_at = moment(said["run_at"]) if said.get("run_at") is not None else None
-    if said.get("delay") is not None:
+    delay = length("delay", said.get("delay"))
+    if delay is not None:
         if run_at is not None:
             raise UsageError("give a time or a delay, not both")
-        run_at = datetime.now(UTC) + parse_duration(str(said["delay"]))
+        run_at = datetime.now(UTC) + delay
     return Call(priority=said.get("priority"), run_at=run_at, project_id=said.get("project_id"))
 
 
@@ -115,17 +138,15 @@ def _bulk(app: App, path: Path, output: Format) -> None:
         print_json({"jobs": [{"id": one.id, "status": one.status, "duplicate": one.duplicate} for one in made]})
         return
     duplicates = sum(one.duplicate for one in made)
-    print_line(f"{len(made) - duplicates} jobs" + (f", {duplicates} there already" if duplicates else ""))
+    print_line(
+        counted(len(made) - duplicates, "job") + " enqueued" + (f", {duplicates} there already" if duplicates else "")
+    )
     if not made:
         note(f"{path} holds no lines")
 
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
-    try:
-        text = sys.stdin.read() if str(path) == "-" else path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path} cannot be read: {error}") from None
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(_read(str(path)).split("\n"), 1):  # not splitlines(): JSON text may hold U+2028
         if line.strip():
             yield number, line
 
@@ -136,3 +157,8 @@ def _check_entry(entry: Any) -> None:
     unknown = sorted(set(entry) - BULK_KEYS)
     if unknown:
         raise PayloadInvalid(f"unknown key {unknown[0]!r}", hint=f"known: {', '.join(sorted(BULK_KEYS))}")
+    for key in ("run_at", "delay", "project_id"):
+        if not isinstance(entry.get(key), str | None):
+            raise PayloadInvalid(f"{key} must be text", hint=BULK_EXAMPLES[key])
+    if not isinstance(entry.get("priority"), str | int | None) or isinstance(entry.get("priority"), bool):
+        raise PayloadInvalid("no such priority", hint="high, normal, low, or 1 (first) to 10 (last)")

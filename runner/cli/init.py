@@ -30,9 +30,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 '''
 
 
-@cli.command()
+@cli.command(short_help="Write a small working set-up to start from.")
 def init(
-    folder: Annotated[Path, typer.Argument(help="Where to write it; made if it is not there.")] = Path(),
+    folder: Annotated[
+        Path, typer.Argument(metavar="FOLDER", help="Where to write it; made if it is not there.")
+    ] = Path(),
     output: Output = Format.TEXT,
 ) -> None:
     """Write a small working set-up: a schedules.yaml, a handler, its test. Never overwrites a file."""

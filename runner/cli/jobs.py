@@ -4,13 +4,25 @@ from __future__ import annotations
 
 import json
 import os
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from runner.cli.main import app_of, cli, moment, settings_of
-from runner.cli.output import Format, clean, exit_code, note, plain, print_json, print_line, print_table, span, when
+from runner.cli.main import app_of, cli, length, moment, settings_of
+from runner.cli.output import (
+    Format,
+    clean,
+    exit_code,
+    nearby,
+    note,
+    plain,
+    print_json,
+    print_line,
+    print_table,
+    span,
+    when,
+)
 from runner.domain.errors import Conflict, NotFound
 
 if TYPE_CHECKING:
@@ -19,45 +31,51 @@ if TYPE_CHECKING:
 jobs = typer.Typer(no_args_is_help=True, help="Look at jobs, cancel them, retry them.")
 cli.add_typer(jobs, name="jobs")
 
-Output = Annotated[Format, typer.Option("-o", "--output")]
-Id = Annotated[int, typer.Argument(help="The number of a job.")]
-Ids = Annotated[list[int], typer.Argument(help="Numbers of jobs.")]
+Output = Annotated[Format, typer.Option("-o", "--output", help="json: one document, for programs.")]
+Id = Annotated[int, typer.Argument(metavar="ID", help="The number of a job.")]
+Ids = Annotated[list[int], typer.Argument(metavar="ID", help="Numbers of jobs.")]
+LARGEST = 2**63 - 1  # what a database can count
 
 
 @jobs.command("list")
 def list_jobs(
     ctx: typer.Context,
-    status: Annotated[list[str] | None, typer.Option(help="pending, running, completed, failed, cancelled.")] = None,
-    type_name: Annotated[list[str] | None, typer.Option("--type", help="Only this job type.")] = None,
-    queue: Annotated[str | None, typer.Option(help="Only this queue.")] = None,
-    schedule: Annotated[str | None, typer.Option(help="Only jobs of this schedule.")] = None,
-    project_id: Annotated[
-        str | None, typer.Option("--project", "--project-id", help="Only jobs of this project.")
+    status: Annotated[
+        list[str] | None, typer.Option(metavar="STATE", help="pending, running, completed, failed, cancelled.")
     ] = None,
-    since: Annotated[str | None, typer.Option(help="Created after: a time, or 24h.")] = None,
-    until: Annotated[str | None, typer.Option(help="Created before: a time, or 24h.")] = None,
-    q: Annotated[str | None, typer.Option(help="Text in the error, the message or the type, or an id.")] = None,
-    limit: Annotated[int, typer.Option(min=1, max=1000)] = 50,
-    after: Annotated[int | None, typer.Option(help="The cursor `next` of the page before.")] = None,
+    type_name: Annotated[list[str] | None, typer.Option("--type", metavar="TYPE", help="Only this job type.")] = None,
+    queue: Annotated[str | None, typer.Option(metavar="QUEUE", help="Only this queue.")] = None,
+    schedule: Annotated[str | None, typer.Option(metavar="NAME", help="Only jobs of this schedule.")] = None,
+    project_id: Annotated[
+        str | None, typer.Option("--project", "--project-id", metavar="ID", help="Only jobs of this project.")
+    ] = None,
+    since: Annotated[str | None, typer.Option(metavar="TIME", help="Created after: a time, or 24h.")] = None,
+    until: Annotated[str | None, typer.Option(metavar="TIME", help="Created before: a time, or 24h.")] = None,
+    q: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="Text in the error, the message or the type, or an id.")
+    ] = None,
+    limit: Annotated[int, typer.Option(metavar="N", min=1, max=1000, help="How many jobs.")] = 50,
+    after: Annotated[
+        int | None, typer.Option(metavar="CURSOR", min=0, help="The cursor `next` of the page before.")
+    ] = None,
     output: Output = Format.TEXT,
 ) -> None:
     """List jobs, newest first."""
     from runner.storage.jobs import JobFilter
 
-    where = JobFilter(
-        _statuses(status), tuple(type_name or ()), queue, schedule, project_id, _time(since), _time(until), q
-    )  # fmt: skip
+    created = (_time("--since", since), _time("--until", until))
+    where = JobFilter(_statuses(status), tuple(type_name or ()), queue, schedule, project_id, *created, q)
     app = app_of(ctx)
     try:
-        found, following = app.jobs.find(where, limit=limit, after=after) if app.look() else ([], None)
+        found, following = app.jobs.find(where, limit=limit, after=_within(after)) if app.look() else ([], None)
         shown = app.views.view(found, datetime.now(UTC)) if found else []
     finally:
         app.close()
     if output is Format.JSON:
         print_json({"jobs": shown, "next": following})
         return
-    columns = ("id", "type", "state", "%", "attempt", "run at", "took", "said")
-    print_table(columns, [_row(job) for job in shown], "no jobs")
+    columns, now = ("id", "type", "state", "%", "attempt", "run at", "took", "said"), datetime.now(UTC)
+    print_table(columns, [_row(job, now) for job in shown], "no jobs", cut=("said", "type"))
     if following is not None:
         note(f"more: runner jobs list --after {following}")
 
@@ -73,27 +91,25 @@ def _statuses(given: list[str] | None) -> tuple[str, ...]:
     return tuple(words)
 
 
-def _time(text: str | None) -> datetime | None:
+def _time(option: str, text: str | None) -> datetime | None:
     """A time, or how long ago."""
-    from runner.domain.duration import parse_duration
-
     if text is None:
         return None
-    if text[:1].isdigit() and text[-1:] in "smhd" and "-" not in text:
-        return datetime.now(UTC) - parse_duration(text)
+    if text[:1].isdigit() and "-" not in text:
+        return datetime.now(UTC) - (length(option, text) or timedelta(0))
     return moment(text)
 
 
-def _row(job: dict[str, Any]) -> tuple[object, ...]:
+def _row(job: dict[str, Any], now: datetime) -> tuple[object, ...]:
     said = (job["error"] or job["message"] or job["current_step"] or "").split("\n", 1)[0]
     tries = f"{job['attempt']}/{job['max_attempts']}"
     return (
         job["id"],
         job["type"],
         job["display_state"],
-        f"{job['progress']:g}",
+        f"{job['progress']:.0f}",
         tries,
-        when(job["run_at"]),
+        nearby(job["run_at"], now),
         _took(job),
         said,
     )
@@ -110,7 +126,7 @@ def show(ctx: typer.Context, job_id: Id, output: Output = Format.TEXT) -> None:
     """Show one job: its values, its attempts, its outputs."""
     app = _existing(ctx)
     try:
-        job = app.views.view([app.jobs.get(job_id)], datetime.now(UTC))[0]
+        job = app.views.view([app.jobs.get(_countable(job_id))], datetime.now(UTC))[0]
         outputs = app.logs.outputs(job_id)
     finally:
         app.close()
@@ -118,19 +134,36 @@ def show(ctx: typer.Context, job_id: Id, output: Output = Format.TEXT) -> None:
         named = [{"name": name, "media_type": kind, "bytes": len(data)} for name, (kind, data) in outputs.items()]
         print_json(job | {"outputs": named})
         return
-    attempts = job.pop("attempts")
-    for name, value in job.items():
-        if value not in (None, "", {}):
-            print_line(f"{name:15} {_shown(value)}")
+    _print_job(job)
     for name, (kind, data) in outputs.items():
         print_line(f"{'output':15} {clean(name)} ({kind}, {len(data):,} bytes)")
-    if attempts:
+    if job["attempts"]:
         print_line()
-        print_table(
-            ("run", "attempt", "outcome", "started", "took", "error"),
-            [_attempt(one) for one in attempts],
-            "",
-        )
+        columns = ("run", "attempt", "outcome", "started", "took", "error")
+        print_table(columns, [_attempt(one) for one in job["attempts"]], "", cut=("error",))
+    if job["error"]:
+        print_line()
+        print_line(clean(job["error"].rstrip()))
+
+
+def _print_job(job: dict[str, Any]) -> None:
+    """What there is to say about it, a line each; the error has lines of its own and comes last."""
+    told = job | {"progress": f"{job['progress']:g} %", "attempt": f"{job['attempt']} of {job['max_attempts']}"}
+    print_line(f"{'job':15} {job['id']}")
+    for name in TOLD:
+        if job[name] not in (None, "") and job[name] != UNREMARKABLE.get(name):
+            print_line(f"{WORDS.get(name, name):15} {_shown(told[name])}")
+    if job["started_at"]:
+        print_line(f"{'took':15} {_took(job)}")
+
+
+TOLD = (
+    "type", "display_state", "payload", "result", "progress", "current_step", "message", "priority", "queue",
+    "schedule_name", "scheduled_for", "project_id", "parent_id", "attempt", "stalls", "revision", "worker_id",
+    "last_heartbeat", "created_at", "run_at", "started_at", "completed_at",
+)  # fmt: skip
+WORDS = {"display_state": "state", "schedule_name": "schedule"}
+UNREMARKABLE = {"queue": "default", "stalls": 0}
 
 
 def _attempt(one: dict[str, Any]) -> tuple[object, ...]:
@@ -151,14 +184,14 @@ def _shown(value: object) -> str:
 def logs(
     ctx: typer.Context,
     job_id: Id,
-    after: Annotated[int, typer.Option(help="Only lines with an id above this.")] = 0,
+    after: Annotated[int, typer.Option(metavar="ID", min=0, help="Only lines with an id above this.")] = 0,
     output: Output = Format.TEXT,
 ) -> None:
     """Print the log of a job."""
     app = _existing(ctx)
     try:
-        app.jobs.get(job_id)
-        lines = app.logs.lines(job_id, after=after)
+        app.jobs.get(_countable(job_id))
+        lines = app.logs.lines(job_id, after=min(after, LARGEST))
     finally:
         app.close()
     if output is Format.JSON:
@@ -174,7 +207,7 @@ def logs(
 def cancel(
     ctx: typer.Context,
     job_ids: Ids,
-    reason: Annotated[str, typer.Option(help="Kept with the job.")] = "cancelled by an operator",
+    reason: Annotated[str, typer.Option(metavar="TEXT", help="Kept with the job.")] = "cancelled by an operator",
     output: Output = Format.TEXT,
 ) -> None:
     """Cancel jobs: a pending one at once, a running one is asked to stop."""
@@ -206,7 +239,7 @@ def _each(ctx: typer.Context, job_ids: list[int], act: Any, output: Format) -> N
     try:
         for job_id in job_ids:
             try:
-                results.append({"id": job_id, "result": act(app, job_id), "error": None})
+                results.append({"id": job_id, "result": act(app, _countable(job_id)), "error": None})
             except (Conflict, NotFound) as error:
                 results.append({"id": job_id, "result": None, "error": error.message})
                 worst = worst or exit_code(error)
@@ -221,6 +254,16 @@ def _each(ctx: typer.Context, job_ids: list[int], act: Any, output: Format) -> N
             else:
                 note(f"error: {result['error']}")
     raise typer.Exit(worst)
+
+
+def _within(cursor: int | None) -> int | None:
+    return None if cursor is None else min(cursor, LARGEST)
+
+
+def _countable(job_id: int) -> int:
+    if abs(job_id) > LARGEST:
+        raise NotFound(f"there is no job {job_id}", "runner jobs list")
+    return job_id
 
 
 def _existing(ctx: typer.Context) -> App:

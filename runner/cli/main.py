@@ -4,22 +4,35 @@ from __future__ import annotations
 
 import os
 import sys
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
 import runner
-from runner.cli.output import clean, fail, note
+from runner.cli.output import clean, fail, lost_output, note
 from runner.domain.errors import ConfigInvalid, RunnerError, UsageError
 
 if TYPE_CHECKING:
     from runner.app import App
     from runner.settings import Settings
 
+YEARS = range(1970, 2200)  # of a time on the command line; beyond, its distance from now is no time to count slots over
+ORDER = ("init", "validate", "plan", "apply", "run-once", "enqueue", "jobs", "schedules", "config", "schema", "migrate",
+         "doctor")  # fmt: skip
+
+
+class _Commands(typer.core.TyperGroup):
+    """The commands in the order in which a newcomer meets them."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return sorted(super().list_commands(ctx), key=ORDER.index)
+
+
 cli = typer.Typer(
     name="runner",
+    cls=_Commands,
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
@@ -38,12 +51,14 @@ def _version(wanted: bool) -> None:
 def options(
     ctx: typer.Context,
     config: Annotated[
-        Path | None, typer.Option("-c", "--config", help="The file to read.", show_default="schedules.yaml")
+        Path | None,
+        typer.Option("-c", "--config", metavar="FILE", help="The file to read.  [default: schedules.yaml]"),
     ] = None,
     database_url: Annotated[
         str | None,
         typer.Option(
-            help="Where jobs are kept: sqlite:///FILE or the path of a file.", show_default="runner.db beside the file"
+            metavar="URL",
+            help="Where jobs are kept: sqlite:///FILE, or a path.  [default: runner.db beside the file]",
         ),
     ] = None,
     version: Annotated[
@@ -74,7 +89,21 @@ def moment(text: str | None) -> datetime:
         given = datetime.fromisoformat(text)
     except ValueError:
         raise UsageError(f"{text!r} is not a time", "write 2026-03-29T06:00Z") from None
+    if given.year not in YEARS:
+        raise UsageError(f"{text} is out of range", f"write a time between {YEARS[0]} and {YEARS[-1]}")
     return (given if given.tzinfo else given.replace(tzinfo=UTC)).astimezone(UTC)
+
+
+def length(option: str, text: str | None) -> timedelta | None:
+    """The duration that an option gives."""
+    from runner.domain.duration import DurationError, parse_duration
+
+    if text is None:
+        return None
+    try:
+        return parse_duration(text)
+    except DurationError as error:
+        raise UsageError(f"{option}: {error.message}", error.hint) from None
 
 
 def load_commands() -> None:
@@ -85,6 +114,7 @@ def load_commands() -> None:
 def run() -> None:
     """Run the command; no traceback reaches a user for what a user can cause."""
     load_commands()
+    _open_standard_streams()
     try:
         try:
             cli(standalone_mode=True)
@@ -93,11 +123,14 @@ def run() -> None:
             fail(error)
         except RunnerError as error:
             fail(error)
+        except UnicodeEncodeError:
+            if all(_is_text(argument) for argument in sys.argv):
+                raise
+            fail(UsageError("an argument is not UTF-8 text"))
     except typer.Exit as end:
-        sys.exit(end.exit_code)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
+        _leave(end.exit_code)
+    except SystemExit as end:
+        _leave(end.code if isinstance(end.code, int) else 0)
     except KeyboardInterrupt:
         sys.exit(130)
     except Exception as error:
@@ -106,6 +139,27 @@ def run() -> None:
         note(f"error: internal error: {type(error).__name__}: {clean(str(error))}")
         note("help: this is a bug of runner; RUNNER_DEBUG=1 shows the traceback to report")
         sys.exit(70)
+
+
+def _open_standard_streams() -> None:
+    """Who closes one (`runner jobs list >&-`) does not want to read it."""
+    sys.stdout = sys.stdout or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+    sys.stderr = sys.stderr or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+
+
+def _is_text(argument: str) -> bool:
+    try:
+        argument.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _leave(code: int) -> NoReturn:
+    """End; what could not be printed for want of space makes a good end a bad one."""
+    if lost_output:
+        note(f"error: the output could not be written: {lost_output[0].strerror}")
+    sys.exit(code or int(bool(lost_output)))
 
 
 def _problems(error: ConfigInvalid) -> None:

@@ -16,9 +16,13 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import typer
 
 from runner.domain import errors
+from runner.domain.duration import DurationError
 
 if TYPE_CHECKING:
     from runner.domain.ledger import ScheduleSlot
+
+
+NARROWEST = 12  # characters that a column keeps when it gives way
 
 
 class Format(StrEnum):
@@ -39,6 +43,7 @@ EXIT_CODES: tuple[tuple[type[errors.RunnerError], int], ...] = (
     (errors.DatabaseUnavailable, 7),
     (errors.PayloadInvalid, 2),
     (errors.UsageError, 2),
+    (DurationError, 2),
     (errors.NotThereYet, 2),
 )
 
@@ -76,10 +81,29 @@ def note(text: str) -> None:
     _write(sys.stderr, text)
 
 
+lost_output: list[OSError] = []  # why stdout or stderr could not take everything; a closed pipe is no reason
+
+
 def _write(stream: Any, text: str) -> None:
+    """Nobody has to listen: jobs that run go on when the reader of a pipe has gone or the disk is full."""
+    if stream is None or stream.closed:
+        return
     encoding = stream.encoding or "utf-8"
-    stream.write(text.encode(encoding, "backslashreplace").decode(encoding) + "\n")
-    stream.flush()
+    try:
+        stream.write(text.encode(encoding, "backslashreplace").decode(encoding) + "\n")
+        stream.flush()
+    except BrokenPipeError:
+        _silence(stream)
+    except OSError as error:
+        _silence(stream)
+        lost_output.append(error)
+
+
+def _silence(stream: Any) -> None:
+    """What is still in its buffer goes nowhere too, or Python complains at exit."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)
 
 
 def fail(error: errors.RunnerError) -> NoReturn:
@@ -96,27 +120,31 @@ def clean(text: str) -> str:
 
 
 def is_terminal() -> bool:
-    return sys.stdout.isatty() and os.environ.get("TERM", "") != "dumb"
+    return sys.stdout is not None and sys.stdout.isatty() and os.environ.get("TERM", "") != "dumb"
 
 
-def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], empty: str) -> None:
-    """Aligned columns; on a terminal the widest gives way, elsewhere nothing is ever cut."""
+def print_table(
+    columns: Sequence[str], rows: Iterable[Sequence[object]], empty: str, *, cut: Sequence[str] = ()
+) -> None:
+    """Aligned columns. On a terminal the columns named in `cut` give way, in that order; elsewhere nothing is cut."""
     lines = [[clean("" if cell is None else str(cell)).replace("\n", " ") for cell in row] for row in rows]
     if not lines:
         note(empty)
         return
     widths = [max(len(column), *(len(line[at]) for line in lines)) for at, column in enumerate(columns)]
     if is_terminal():
-        widths = _fitted(widths, shutil.get_terminal_size().columns)
+        widths = _fitted(widths, [columns.index(name) for name in cut], shutil.get_terminal_size().columns)
     for line in ([column.upper() for column in columns], *lines):
         cells = [_cut(cell, width).ljust(width) for cell, width in zip(line, widths, strict=True)]
         print_line("  ".join(cells).rstrip())
 
 
-def _fitted(widths: list[int], room: int) -> list[int]:
-    spare = room - 2 * (len(widths) - 1)
-    while sum(widths) > spare and max(widths) > 8:
-        widths[widths.index(max(widths))] -= 1
+def _fitted(widths: list[int], cut: Sequence[int], room: int) -> list[int]:
+    too_wide = sum(widths) + 2 * (len(widths) - 1) - room
+    for at in cut:
+        less = max(min(too_wide, widths[at] - NARROWEST), 0)
+        widths[at] -= less
+        too_wide -= less
     return widths
 
 
@@ -125,8 +153,24 @@ def _cut(text: str, width: int) -> str:
 
 
 def when(value: datetime | None) -> str:
-    """A time for people: minutes, in UTC."""
-    return "-" if value is None else value.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+    """A time for people: seconds, in UTC."""
+    return "-" if value is None else f"{value.astimezone(UTC).replace(tzinfo=None).isoformat(' ', 'seconds')}Z"
+
+
+def nearby(value: datetime | None, now: datetime) -> str:
+    """A time in a table: how far away on a terminal, where columns are scarce; in full elsewhere."""
+    if value is None or not is_terminal():
+        return when(value)
+    return f"in {span(value - now)}" if value > now else f"{span(now - value)} ago"
+
+
+def counted(number: int, noun: str) -> str:
+    """A number with its noun.
+
+    >>> counted(1, "job"), counted(2_000, "job")
+    ('1 job', '2,000 jobs')
+    """
+    return f"{number:,} {noun}{'s' * (number != 1)}"
 
 
 def slot_lines(name: str, slots: Sequence[ScheduleSlot]) -> Iterator[str]:
@@ -142,8 +186,8 @@ def slot_lines(name: str, slots: Sequence[ScheduleSlot]) -> Iterator[str]:
 def span(value: timedelta | float) -> str:
     """A duration for people.
 
-    >>> [span(0.004), span(3.21), span(75), span(7300)]
-    ['4 ms', '3.2 s', '1 m 15 s', '2 h 1 m']
+    >>> [span(0.004), span(3.21), span(75), span(7300), span(100_000)]
+    ['4 ms', '3.2 s', '1 m 15 s', '2 h 1 m', '1 d 3 h']
     """
     seconds = value.total_seconds() if isinstance(value, timedelta) else value
     if seconds < 1:
@@ -152,4 +196,6 @@ def span(value: timedelta | float) -> str:
         return f"{seconds:.1f} s"
     if seconds < 3600:
         return f"{int(seconds // 60)} m {int(seconds % 60)} s"
-    return f"{int(seconds // 3600)} h {int(seconds % 3600 // 60)} m"
+    if seconds < 86_400:
+        return f"{int(seconds // 3600)} h {int(seconds % 3600 // 60)} m"
+    return f"{int(seconds // 86_400)} d {int(seconds % 86_400 // 3600)} h"

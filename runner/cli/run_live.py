@@ -46,7 +46,7 @@ class LiveTable:
                 self._end(run.id)
                 word = end.state.value if end.is_terminal else end.ended
                 error = f"  {clean(end.error.splitlines()[0])}" if end.error else ""
-                again = f", again in {span(end.run_at - at)}" if end.run_at is not None else ""
+                again = f", again in {span(end.run_at - at)}" if end.run_at is not None and end.run_at > at else ""
                 self._line(f"{word:10} {run.id} {run.type}  {span(at - run.started_at)}{again}{error}", word)
             case SlotsDecided(name, slots):
                 for line in slot_lines(name, slots):

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from runner.cli.config import AllowRemovals
-from runner.cli.main import cli, moment
-from runner.cli.output import note, print_json
+from runner.cli.main import cli, length, moment
+from runner.cli.output import note
 from runner.domain.errors import NotFound
 
 if TYPE_CHECKING:
@@ -83,49 +83,57 @@ class Chosen:
         return Selection(queues=self.queues or None, types=self.types or None, schedules=narrowed)
 
 
-@cli.command("run-once")
+@cli.command("run-once", short_help="Apply the file and run what is due, once.")
 def run_once(
     ctx: typer.Context,
-    types: Annotated[list[str] | None, typer.Option("--type", help="Only jobs of this type.")] = None,
-    schedules: Annotated[list[str] | None, typer.Option("--schedule", help="Only this schedule and its jobs.")] = None,
-    workflows: Annotated[list[str] | None, typer.Option("--workflow", help="Only this workflow.")] = None,
-    queues: Annotated[list[str] | None, typer.Option("--queue", help="Only this queue.")] = None,
-    trigger: Annotated[list[str] | None, typer.Option(help="Run this schedule now, whatever its time.")] = None,
+    types: Annotated[list[str] | None, typer.Option("--type", metavar="TYPE", help="Only jobs of this type.")] = None,
+    schedules: Annotated[
+        list[str] | None, typer.Option("--schedule", metavar="NAME", help="Only this schedule and its jobs.")
+    ] = None,
+    workflows: Annotated[
+        list[str] | None, typer.Option("--workflow", metavar="NAME", help="Only this workflow.")
+    ] = None,
+    queues: Annotated[list[str] | None, typer.Option("--queue", metavar="QUEUE", help="Only this queue.")] = None,
+    trigger: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="Run this schedule now, whatever its time.")
+    ] = None,
     trigger_all: Annotated[bool, typer.Option("--trigger-all", help="Run all selected schedules now.")] = False,
-    since: Annotated[str | None, typer.Option(help="How far back a schedule new to this database looks: 24h.")] = None,
-    wait: Annotated[str | None, typer.Option(help="Wait for retries due within this time; all if left out.")] = None,
-    timeout: Annotated[str | None, typer.Option(help="Stop after this time; exit 124.")] = None,
+    since: Annotated[
+        str | None, typer.Option(metavar="DURATION", help="How far back a schedule new to this database looks: 24h.")
+    ] = None,
+    wait: Annotated[
+        str | None, typer.Option(metavar="DURATION", help="Wait for retries due within this time; all if left out.")
+    ] = None,
+    timeout: Annotated[str | None, typer.Option(metavar="DURATION", help="Stop after this time; exit 124.")] = None,
     fail_fast: Annotated[bool, typer.Option("--fail-fast", help="Claim nothing more after a job failed.")] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would run, in which order, and run nothing.")
     ] = False,
     no_sync: Annotated[bool, typer.Option("--no-sync", help="Do not apply the file: use the stored revision.")] = False,
     allow_removals: AllowRemovals = False,
-    concurrency: Annotated[int | None, typer.Option(min=1, help="How many jobs at once.")] = None,
-    now: Annotated[
-        str | None, typer.Option(help="Start the scheduler's clock at this time, and jump over waits.")
+    concurrency: Annotated[
+        int | None, typer.Option(metavar="N", min=1, max=10_000, help="How many jobs at once.")
     ] = None,
-    junit: Annotated[Path | None, typer.Option(help="Write a JUnit report to this file.")] = None,
+    now: Annotated[
+        str | None, typer.Option(metavar="TIME", help="Start the scheduler's clock at this time, and jump over waits.")
+    ] = None,
+    junit: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a JUnit report to this file.")] = None,
     output: Annotated[
         RunFormat, typer.Option("-o", "--output", help="jsonl: one event a line, as it happens.")
     ] = RunFormat.TEXT,
 ) -> None:
     """Apply the file, fire what is due, run it, wait for retries, and say how it went."""
-    from runner.cli.run_report import finish
+    from runner.cli.run_report import check_writable, finish
     from runner.engine.run_once import Options
 
     chosen = Chosen(
         frozenset(types or ()), frozenset(schedules or ()), frozenset(workflows or ()), frozenset(queues or ())
     )
-    options = Options(tuple(trigger or ()), _span(wait), _span(timeout), fail_fast)
-    call = Call(chosen, options, trigger_all, _span(since), dry_run, no_sync, allow_removals, now, output)
+    if junit is not None:
+        check_writable(junit)
+    options = Options(tuple(trigger or ()), length("--wait", wait), length("--timeout", timeout), fail_fast)
+    call = Call(chosen, options, trigger_all, length("--since", since), dry_run, no_sync, allow_removals, now, output)
     raise typer.Exit(call.run(ctx, concurrency, lambda report, app: finish(report, app, output.value, junit, _code)))
-
-
-def _span(text: str | None) -> timedelta | None:
-    from runner.domain.duration import parse_duration
-
-    return None if text is None else parse_duration(text)
 
 
 def _code(report: Report) -> int:
@@ -151,7 +159,7 @@ class Call:
     output: RunFormat
 
     def run(self, ctx: typer.Context, concurrency: int | None, finish: Callable[[Report, App], int]) -> int:
-        from runner.app import App
+        from runner.app import App, open_existing
         from runner.engine.loop import Clock, SimulatedClock
         from runner.engine.reloader import read
         from runner.settings import settings
@@ -162,13 +170,10 @@ class Call:
         options = loaded.require().runner if loaded is not None else None
         found = settings(flags, os.environ, options)
         if not found.jobs_enabled:
-            note("JOBS_ENABLED is false: nothing is fired and nothing is run")
-            if self.output is RunFormat.JSON:
-                print_json({"summary": {"disabled": True}, "jobs": [], "slots": []})
-            return 0
+            return self._disabled()
         _warn_of_old_sqlite()
         clock = Clock() if self.now is None else SimulatedClock(moment(self.now))
-        app = App(found, os.environ)
+        app = App(found, os.environ) if loaded is not None else open_existing(found, os.environ)
         try:
             with _dry(app) if self.dry_run else _real(app) as working:
                 report = self._on(working, loaded, clock)
@@ -176,16 +181,22 @@ class Call:
         finally:
             app.close()
 
+    def _disabled(self) -> int:
+        from runner.cli.run_report import finish_disabled
+
+        note("JOBS_ENABLED is false: nothing is fired and nothing is run")
+        finish_disabled(self.output.value, moment(self.now))
+        return 0
+
     def _on(self, app: App, loaded: Any, clock: Any) -> Report | None:
-        if loaded is None:
-            revision = app.reloader.in_force()
-        else:
+        definitions = app.reloader.in_force().definitions if loaded is None else loaded.require()
+        self.chosen.check(definitions)
+        triggers = self._triggers(definitions)
+        if loaded is not None:
             revision, _ = app.reloader.apply(
                 loaded, clock.now(), allow_removals=self.allow_removals, lookback=self.since or timedelta(0)
             )
-        definitions = revision.definitions
-        self.chosen.check(definitions)
-        triggers = self._triggers(definitions)
+            definitions = revision.definitions
         scheduler = app.scheduler(window=self.since, only=lambda one: self.chosen.fires(one, definitions))
         if self.dry_run:
             from runner.cli.run_dry import show

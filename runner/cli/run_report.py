@@ -60,7 +60,7 @@ def _tell_plainly(event: Event) -> None:
             took = span(at - run.started_at)
             error = f": {clean(end.error.splitlines()[0])}" if end.error else ""
             word = end.state.value if end.is_terminal else end.ended
-            again = f", again in {span(end.run_at - at)}" if end.run_at is not None else ""
+            again = f", again in {span(end.run_at - at)}" if end.run_at is not None and end.run_at > at else ""
             print_line(f"{word:10} job {run.id} {run.type} after {took}{again}{error}")
         case SlotsDecided(name, slots):
             for line in slot_lines(name, slots):
@@ -119,18 +119,34 @@ def finish(report: Report, app: App, output: str, junit: Path | None, code: Call
     """Print the end of the run, write the files that were asked for, and give the exit code."""
     jobs = app.views.view(report.jobs, report.ended) if report.jobs else []
     summary = summarise(report, code(report))
+    _tell_end(report, jobs, summary, output)
     if junit is not None:
         _write(junit, junit_xml(report, jobs))
     github = os.environ.get("GITHUB_STEP_SUMMARY")
     if github:
-        _write(Path(github), markdown(jobs, summary)[:SUMMARY_LIMIT], append=True)
+        try:
+            _write(Path(github), markdown(jobs, summary)[:SUMMARY_LIMIT], append=True)
+        except UsageError as error:
+            note(f"warning: GITHUB_STEP_SUMMARY: {error.message}")
+    return code(report)
+
+
+def _tell_end(report: Report, jobs: list[dict[str, Any]], summary: dict[str, Any], output: str) -> None:
     if output == "json":
         print_json({"summary": summary, "jobs": jobs, "slots": [slot.model_dump() for slot in report.slots]})
     elif output == "jsonl":
         print_line(json.dumps({"event": "summary", "format_version": 1} | summary, default=plain))
     else:
         _print(report, jobs, summary)
-    return code(report)
+
+
+def finish_disabled(output: str, now: datetime) -> None:
+    """The report of a run in which nothing may run: the same shapes, empty."""
+    from runner.engine.run_once import Report
+
+    report = Report(now, now)
+    if output != "text":
+        _tell_end(report, [], summarise(report, 0), output)
 
 
 def summarise(report: Report, code: int) -> dict[str, Any]:
@@ -151,12 +167,11 @@ def _print(report: Report, jobs: list[dict[str, Any]], summary: dict[str, Any]) 
     for refusal in report.refused:
         note(f"error: {clean(refusal)}")
     if not jobs:
-        print_line("Nothing was due.")
+        print_line(f"Stopped by {report.stopped_by} before anything ran." if report.stopped_by else "Nothing was due.")
         return
     print_line()
-    print_table(
-        ("job", "type", "schedule", "result", "tries", "took", "said"), [_row(job) for job in _failures_first(jobs)], ""
-    )
+    columns = ("job", "type", "schedule", "result", "tries", "took", "said")
+    print_table(columns, [_row(job) for job in _failures_first(jobs)], "", cut=("said", "schedule", "type"))
     print_line()
     words = [f"{summary[state.value]} {state.value}" for state in JobState if summary[state.value]]
     print_line(f"{', '.join(words)} in {span(report.ended - report.began)}.")
@@ -171,8 +186,8 @@ def _failures_first(jobs: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _row(job: dict[str, Any]) -> tuple[object, ...]:
-    tries = len(job["attempts"])
-    return (job["id"], job["type"], job["schedule_name"] or "-", job["display_state"], tries, _took(job), _said(job))
+    state, tries = job["display_state"], job["attempt"]
+    return (job["id"], job["type"], job["schedule_name"] or "-", state, tries, _took(job), _said(job))
 
 
 def _took(job: dict[str, Any]) -> str:
@@ -260,6 +275,13 @@ def _cell(value: object) -> str:
     for mark in "\\|`*_<>[]":
         text = text.replace(mark, f"\\{mark}")
     return text
+
+
+def check_writable(path: Path) -> None:
+    """Before anything runs: a report that cannot be written is known at once."""
+    nearest = next((parent for parent in path.absolute().parents if parent.exists()), path)
+    if path.is_dir() or not nearest.is_dir() or not os.access(path if path.exists() else nearest, os.W_OK):
+        raise UsageError(f"{path} cannot be written", "name a file in a folder that this user may write")
 
 
 def _write(path: Path, text: str, *, append: bool = False) -> None:

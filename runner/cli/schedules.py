@@ -11,7 +11,7 @@ import typer
 from runner.cli.config import read_file
 from runner.cli.jobs import Output
 from runner.cli.main import app_of, cli, moment, settings_of
-from runner.cli.output import Format, print_json, print_line, print_table, when
+from runner.cli.output import Format, counted, nearby, print_json, print_line, print_table, when
 from runner.domain.errors import NotFound, UsageError
 
 if TYPE_CHECKING:
@@ -22,7 +22,10 @@ if TYPE_CHECKING:
 schedules = typer.Typer(no_args_is_help=True, help="Look at schedules, pause them, run them by hand.")
 cli.add_typer(schedules, name="schedules")
 
-Name = Annotated[str, typer.Argument(help="The name of a schedule.")]
+Name = Annotated[str, typer.Argument(metavar="NAME", help="The name of a schedule.")]
+OneOrAll = Annotated[
+    str | None, typer.Argument(metavar="NAME", help="One schedule; all if left out.", show_default=False)
+]
 
 
 @schedules.command("list")
@@ -41,16 +44,19 @@ def list_schedules(
         print_json({"schedules": [_data(row) for row in rows]})
         return
     columns = ("name", "starts", "when", "zone", "last run", "next run", "state")
-    print_table(columns, [_row(row) for row in rows], "no schedules; runner apply brings them into the database")
+    now = datetime.now(UTC)
+    empty = "no schedules; runner apply brings them into the database"
+    print_table(columns, [_row(row, now) for row in rows], empty, cut=("when", "zone", "starts", "name"))
 
 
 def _data(row: ScheduleStatus) -> dict[str, Any]:
     return row.model_dump(exclude={"spec"}) | {"state": _state(row)}
 
 
-def _row(row: ScheduleStatus) -> tuple[object, ...]:
+def _row(row: ScheduleStatus, now: datetime) -> tuple[object, ...]:
     starts = row.job_type or f"workflow {row.workflow}"
-    return (row.name, starts, row.expression, row.timezone, when(row.last_run), when(row.next_run), _state(row))
+    times = (nearby(row.last_run, now), nearby(row.next_run, now))
+    return (row.name, starts, row.expression, row.timezone, *times, _state(row))
 
 
 def _state(row: ScheduleStatus) -> str:
@@ -64,9 +70,11 @@ def _state(row: ScheduleStatus) -> str:
 @schedules.command("next")
 def next_runs(
     ctx: typer.Context,
-    name: Annotated[str | None, typer.Argument(help="One schedule; all if left out.", show_default=False)] = None,
-    count: Annotated[int, typer.Option(min=1, max=10_000, help="How many fire times.")] = 3,
-    now: Annotated[str | None, typer.Option(help="The time to count from; the clock's if left out.")] = None,
+    name: OneOrAll = None,
+    count: Annotated[int, typer.Option(metavar="N", min=1, max=10_000, help="How many fire times.")] = 3,
+    now: Annotated[
+        str | None, typer.Option(metavar="TIME", help="The time to count from, as 2026-03-29T06:00Z.")
+    ] = None,
     output: Output = Format.TEXT,
 ) -> None:
     """Show when schedules of the file fire next. Reads the file, needs no database."""
@@ -81,11 +89,18 @@ def next_runs(
         print_json({"schedules": found})
         return
     for entry in found:
-        print_line(f"{entry['name']}: {entry['words']}")
+        print_line(f"{entry['name']}: {entry['words']}, {entry['timezone']}")
         for fire in entry["next"]:
-            print_line(f"  {fire['local']}   {when(fire['utc'])}")
+            print_line(f"  {_fire(fire)}")
         if not entry["next"]:
             print_line("  never again" if entry["enabled"] else "  disabled in the file")
+
+
+def _fire(fire: dict[str, Any]) -> str:
+    """The wall time with its weekday, and the instant where the two differ."""
+    local = datetime.fromisoformat(fire["local"])
+    text = f"{local:%a} {local.replace(tzinfo=None).isoformat(' ')}"
+    return text if not local.utcoffset() else f"{text} {local.isoformat()[19:]}  = {when(fire['utc'])}"
 
 
 def _next_of(schedule: Schedule, count: int, now: datetime) -> dict[str, Any]:
@@ -134,7 +149,7 @@ def _words(schedule: Schedule) -> str:
 def pause(
     ctx: typer.Context,
     name: Name,
-    reason: Annotated[str | None, typer.Option(help="Why; shown wherever the pause is.")] = None,
+    reason: Annotated[str | None, typer.Option(metavar="TEXT", help="Why; shown wherever the pause is.")] = None,
     output: Output = Format.TEXT,
 ) -> None:
     """Fire nothing until it is resumed. A reload does not touch a pause."""
@@ -182,15 +197,15 @@ def trigger(ctx: typer.Context, name: Name, output: Output = Format.TEXT) -> Non
     if output is Format.JSON:
         print_json({"id": made.id, "status": made.status, "duplicate": made.duplicate})
     else:
-        print_line(f"job {made.id} of {name}")
+        print_line(f"job {made.id} of {name} enqueued; run-once or serve runs it")
 
 
 @schedules.command()
 def backfill(
     ctx: typer.Context,
     name: Name,
-    start: Annotated[str, typer.Option("--from", help="The first slot may be at this time.")],
-    end: Annotated[str, typer.Option("--to", help="The last slot may be at this time.")],
+    start: Annotated[str, typer.Option("--from", metavar="TIME", help="The first slot may be at this time.")],
+    end: Annotated[str, typer.Option("--to", metavar="TIME", help="The last slot may be at this time.")],
     output: Output = Format.TEXT,
 ) -> None:
     """Enqueue the slots of a range of the past that did not run. Those that did are left alone."""
@@ -205,14 +220,14 @@ def backfill(
     if output is Format.JSON:
         print_json({"jobs": [{"id": one.id, "status": one.status} for one in made]})
         return
-    print_line(f"{len(made)} job{'s' * (len(made) != 1)} of {name}")
+    print_line(f"{counted(len(made), 'job')} of {name} enqueued; run-once or serve runs them")
 
 
 @schedules.command()
 def history(
     ctx: typer.Context,
-    name: Annotated[str | None, typer.Argument(help="One schedule; all if left out.", show_default=False)] = None,
-    limit: Annotated[int, typer.Option(min=1, max=10_000)] = 50,
+    name: OneOrAll = None,
+    limit: Annotated[int, typer.Option(metavar="N", min=1, max=10_000, help="How many slots, newest first.")] = 50,
     output: Output = Format.TEXT,
 ) -> None:
     """Show the ledger: for each slot whether it ran, and if not, why."""
@@ -225,7 +240,7 @@ def history(
         print_json({"slots": [row.model_dump() for row in rows]})
         return
     columns = ("schedule", "slot", "outcome", "job", "reason")
-    print_table(columns, [_slot(row) for row in rows], "no slots yet")
+    print_table(columns, [_slot(row) for row in rows], "no slots yet", cut=("reason", "schedule"))
 
 
 def _slot(row: Any) -> tuple[object, ...]:
