@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy import Connection, Engine, Table, create_engine, event
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.pool import ConnectionPoolEntry, QueuePool
 
@@ -59,6 +60,17 @@ def _pragmas(path: Path, busy_timeout: timedelta, write: bool, synchronous: str)
         "PRAGMA cache_size = -16384",
         "PRAGMA temp_store = MEMORY",
     ]
+
+
+def insert_many(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> Sequence[int]:
+    """Insert rows, at least one, and give their ids in order.
+
+    AUTOINCREMENT counts up by one within a transaction that holds the write lock, so the last id tells them all; asking
+    for each with RETURNING takes twice as long.
+    """
+    connection.execute(insert(table), rows)
+    last = int(connection.exec_driver_sql("SELECT last_insert_rowid()").scalar_one())
+    return range(last - len(rows) + 1, last + 1)
 
 
 def copy(connection: Connection, path: Path) -> None:

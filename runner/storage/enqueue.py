@@ -10,12 +10,12 @@ from sqlalchemy import Connection, bindparam, select, update
 
 from runner.domain.job import Enqueued, JobState, NewJob, UniqueKey
 from runner.domain.job_rows import Job
-from runner.storage.dialects import insert
+from runner.storage.dialects import insert, insert_many
 from runner.storage.serial import policy_text
 
 JOBS = Job.__table__  # type: ignore[attr-defined]
 
-_INSERT = insert(JOBS).returning(JOBS.c.id, sort_by_parameter_order=True)
+_INSERT = insert(JOBS).returning(JOBS.c.id)
 _INSERT_UNIQUE = (
     insert(JOBS)
     .on_conflict_do_nothing(index_elements=[JOBS.c.unique_key], index_where=JOBS.c.unique_key.is_not(None))
@@ -41,10 +41,12 @@ def insert_jobs(connection: Connection, jobs: Sequence[NewJob], now: datetime) -
 
 
 def _insert_plain(connection: Connection, jobs: Sequence[NewJob], now: datetime) -> list[Enqueued]:
+    if len(jobs) == 1:
+        return [Enqueued(connection.execute(_INSERT, _values(jobs[0], now)).scalar_one(), JobState.PENDING)]
     made: list[Enqueued] = []
     for start in range(0, len(jobs), BATCH):
         rows = [_values(job, now) for job in jobs[start : start + BATCH]]
-        made += [Enqueued(id_, JobState.PENDING) for id_ in connection.execute(_INSERT, rows).scalars()]
+        made += [Enqueued(id_, JobState.PENDING) for id_ in insert_many(connection, JOBS, rows)]
     return made
 
 
