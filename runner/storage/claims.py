@@ -197,9 +197,6 @@ _SUPERSEDE = insert(ATTEMPTS).from_select(
 _WANTED_CANCELLED = select(JOBS.c.id).where(
     JOBS.c.id.in_(bindparam("ids", expanding=True)), JOBS.c.cancel_requested_at.is_not(None)
 )
-_ENDED_BY_US = select(JOBS.c.id, JOBS.c.claim_token, JOBS.c.status).where(
-    JOBS.c.id.in_(bindparam("ids", expanding=True)), JOBS.c.completed_at == bindparam("b_now")
-)
 _EARLIER = JOBS.alias("earlier")
 PROMOTE = (
     update(JOBS)
@@ -256,16 +253,15 @@ def _requeue(connection: Connection, one: Settlement, now: datetime) -> bool:
 
 
 def _finish(connection: Connection, ending: Sequence[Settlement], now: datetime) -> dict[int, Transition]:
-    if not ending:
-        return {}
-    changed = connection.execute(_FINISH, [_finish_values(one, now) for one in ending]).rowcount
-    if changed == len(ending):
-        return {one.run.id: one.transition for one in ending}
-    rows = connection.execute(_ENDED_BY_US, {"ids": [one.run.id for one in ending], "b_now": now})
-    ours = {(row.id, row.claim_token, row.status) for row in rows}
-    return {
-        one.run.id: one.transition for one in ending if (one.run.id, one.run.claim_token, one.transition.state) in ours
-    }
+    rows = [_finish_values(one, now) for one in ending]
+    if len(rows) > 1:
+        together = connection.begin_nested()
+        if connection.execute(_FINISH, rows).rowcount == len(rows):
+            together.commit()
+            return {one.run.id: one.transition for one in ending}
+        together.rollback()  # some claims are lost: one by one the database says which
+    written = [connection.execute(_FINISH, row).rowcount == 1 for row in rows]
+    return {one.run.id: one.transition for one, is_written in zip(ending, written, strict=True) if is_written}
 
 
 def _finish_values(one: Settlement, now: datetime) -> dict[str, Any]:

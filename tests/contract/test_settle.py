@@ -231,12 +231,13 @@ def test_an_earlier_end_at_the_same_instant_is_not_taken_for_ours(stores: Stores
     """Within a batch too, another end of the same run is not reported as written."""
     run, other = make_running(stores), make_running(stores)
     end(stores, run, Completed(), now=LATER)
+    again = settlement(run, Completed("2"), children=(make_new_job("letter"),))
 
-    settled = stores.claims.settle(
-        [settlement(run, Failed("late", for_good=True)), settlement(other, Completed())], LATER
-    )
+    settled = stores.claims.settle([again, settlement(other, Completed())], LATER)
 
     assert (set(settled.written), settled.lost) == ({other.id}, {run.id})
+    assert stores.claims.settle([again], LATER).lost == {run.id}
+    assert (stores.jobs.get(run.id).result, stores.jobs.count(LETTERS)) == (None, 0)
 
 
 def test_settle_and_claim_are_one_transaction(stores: Stores) -> None:
