@@ -22,7 +22,7 @@ migrate = typer.Typer(no_args_is_help=True, help="The schema of the database.")
 cli.add_typer(migrate, name="migrate")
 
 
-@migrate.command()
+@migrate.command(short_help="Bring the schema to this release's.")
 def up(ctx: typer.Context, output: Output = Format.TEXT) -> None:
     """Bring the schema to this release's; creates the database where there is none."""
     from runner.storage.setup import version
@@ -76,7 +76,7 @@ def status(ctx: typer.Context, output: Output = Format.TEXT) -> None:
     _say({"schema": found, "head": HEAD, "is_current": found == HEAD}, text, output)
 
 
-@migrate.command()
+@migrate.command(short_help="Find differences between tables and models.")
 def check(ctx: typer.Context, output: Output = Format.TEXT) -> None:
     """Find differences between the tables and this release's models. Exit 1 where there are any."""
     from runner.storage import migrations

@@ -203,7 +203,7 @@ def logs(
         note(f"job {job_id} has no log lines")
 
 
-@jobs.command()
+@jobs.command(short_help="Cancel pending or running jobs.")
 def cancel(
     ctx: typer.Context,
     job_ids: Ids,
@@ -221,7 +221,7 @@ def cancel(
     _each(ctx, job_ids, one, output)
 
 
-@jobs.command()
+@jobs.command(short_help="Put finished jobs back.")
 def retry(ctx: typer.Context, job_ids: Ids, output: Output = Format.TEXT) -> None:
     """Put finished jobs back: pending again, with all their attempts; history and policy stay."""
 

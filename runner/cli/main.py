@@ -117,7 +117,7 @@ def run() -> None:
     _open_standard_streams()
     try:
         try:
-            cli(standalone_mode=True)
+            cli(prog_name="runner", standalone_mode=True)
         except ConfigInvalid as error:
             _problems(error)
             fail(error)

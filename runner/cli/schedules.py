@@ -28,7 +28,7 @@ OneOrAll = Annotated[
 ]
 
 
-@schedules.command("list")
+@schedules.command("list", short_help="List the schedules of the database.")
 def list_schedules(
     ctx: typer.Context,
     retired: Annotated[bool, typer.Option("--retired", help="Also those that left the file.")] = False,
@@ -186,7 +186,7 @@ def _say(row: ScheduleStatus, text: str, output: Format) -> None:
         print_line(text)
 
 
-@schedules.command()
+@schedules.command(short_help="Run a schedule now, whatever its time.")
 def trigger(ctx: typer.Context, name: Name, output: Output = Format.TEXT) -> None:
     """Run a schedule now: ignores pause, jitter and time, obeys its overlap policy."""
     app = _existing(ctx)
@@ -200,7 +200,7 @@ def trigger(ctx: typer.Context, name: Name, output: Output = Format.TEXT) -> Non
         print_line(f"job {made.id} of {name} enqueued; run-once or serve runs it")
 
 
-@schedules.command()
+@schedules.command(short_help="Enqueue past slots that did not run.")
 def backfill(
     ctx: typer.Context,
     name: Name,

@@ -1,0 +1,218 @@
+"""A folder with a schedules.yaml, and the `runner` command in it: in this process, in one of its own, on a terminal."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import pty
+import re
+import select
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+ROOT = Path(__file__).resolve().parents[2]
+DEADLINE = 60.0  # seconds after which a condition that does not come is a failure
+NOW = "2026-11-22T12:00:00Z"
+
+BASE = """\
+version: 1
+runner: {handler_packages: [tests]}
+job_types:
+  ok: {handler: tests.interfaces.cli_handlers.ok}
+  bad: {handler: tests.interfaces.cli_handlers.bad, retry: false}
+  flaky: {handler: tests.interfaces.cli_handlers.flaky}
+  strict:
+    handler: tests.interfaces.cli_handlers.ok
+    priority: low
+    queue: slow-lane
+    payload_schema: {required: [name], properties: {name: {type: string}}}
+schedules:
+  hourly: {job: ok, cron: "0 * * * *"}
+  daily: {job: ok, cron: "0 6 * * *", timezone: Europe/Berlin, payload: {name: daily}}
+"""
+GATE = """\
+version: 1
+runner: {handler_packages: [tests]}
+job_types:
+  gate: {handler: tests.interfaces.cli_handlers.gate}
+schedules:
+  gate: {job: gate, cron: "0 0 1 1 *", payload: {begun: "%s", go_on: "%s"}}
+"""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a command said."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        """The one document on stdout."""
+        assert self.out, f"nothing on stdout; stderr: {self.err}"
+        return json.loads(self.out)
+
+
+@dataclass
+class Project:
+    """A working folder. `run` is quick; `process` and `terminal` are real processes."""
+
+    folder: Path
+    env: dict[str, str] = field(default_factory=dict)
+
+    def write(self, text: str, name: str = "schedules.yaml") -> Path:
+        path = self.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+        return path
+
+    @property
+    def database(self) -> Path:
+        return self.folder / "runner.db"
+
+    def run(self, *arguments: object, stdin: bytes = b"", **env: str) -> Answer:
+        """The command in this process: the same door as the console script's, without the start of an interpreter."""
+        from runner.cli.main import run
+
+        out, err = _stream(), _stream()
+        with (
+            _working_in(self.folder),
+            mock.patch.dict(os.environ, environment(self.env | env), clear=True),
+            mock.patch.object(sys, "argv", ["runner", *map(str, arguments)]),
+            mock.patch.object(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin), encoding="utf-8")),
+            mock.patch.object(sys, "path", list(sys.path)),
+            redirect_stdout(out),
+            redirect_stderr(err),
+        ):
+            try:
+                run()
+            except SystemExit as end:
+                code = end.code if isinstance(end.code, int) else 0
+        answer = Answer(code, _content(out), _content(err))
+        assert answer.code != 70, answer.err
+        assert "Traceback" not in answer.err, answer.err
+        return answer
+
+    def good(self, *arguments: object, **env: str) -> Answer:
+        """The same, and it must end with 0."""
+        answer = self.run(*arguments, **env)
+        assert answer.code == 0, answer
+        return answer
+
+    def process(self, *arguments: object, stdin: bytes = b"", **env: str) -> Answer:
+        done = subprocess.run(
+            command(*arguments), cwd=self.folder, env=environment(self.env | env), input=stdin, capture_output=True,
+            timeout=DEADLINE, check=False,
+        )  # fmt: skip
+        answer = Answer(done.returncode, done.stdout.decode(), done.stderr.decode())
+        assert "Traceback" not in answer.err, answer.err
+        return answer
+
+    def start(self, *arguments: object, **env: str) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            command(*arguments), cwd=self.folder, env=environment(self.env | env),
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )  # fmt: skip
+
+    def terminal(self, *arguments: object, columns: int = 80, **env: str) -> tuple[int, str]:
+        """The exit code and all that was written to a terminal of so many columns."""
+        ours, theirs = pty.openpty()
+        size = {"COLUMNS": str(columns), "LINES": "24", "TERM": "xterm-256color"}
+        child = subprocess.Popen(
+            command(*arguments), cwd=self.folder, env=environment(self.env | size | env), stdin=theirs, stdout=theirs,
+            stderr=theirs,
+        )  # fmt: skip
+        os.close(theirs)
+        written = b"".join(_read_all(ours))
+        os.close(ours)
+        return child.wait(DEADLINE), written.decode()
+
+    def rows(self, statement: str) -> list[tuple[Any, ...]]:
+        with sqlite3.connect(self.database) as connection:
+            return connection.execute(statement).fetchall()
+
+    def contents(self) -> dict[str, list[tuple[Any, ...]]]:
+        """Every row of every table: what must be the same after a command that changes nothing."""
+        names = self.rows("SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name")
+        return {name: self.rows(f"SELECT * FROM {name}") for (name,) in names}
+
+
+def command(*arguments: object) -> list[str]:
+    return [sys.executable, "-m", "runner", *map(str, arguments)]
+
+
+def environment(more: Mapping[str, str]) -> dict[str, str]:
+    """Nothing of the caller's settings but what an interpreter needs."""
+    kept = {name: os.environ[name] for name in ("PATH", "HOME", "TMPDIR") if name in os.environ}
+    return kept | {"PYTHONPATH": str(ROOT), "COLUMNS": "80", "LANG": "C.UTF-8"} | dict(more)
+
+
+def until(what: str, condition: Any) -> None:
+    """Wait for a condition, with a deadline."""
+    end = time.monotonic() + DEADLINE
+    while not condition():
+        assert time.monotonic() < end, f"never happened: {what}"
+        select.select([], [], [], 0.01)
+
+
+def steady(text: str, folder: Path | None = None) -> str:
+    """Without what differs from run to run: times, spans, worker ids, folders, versions."""
+    if folder is not None:
+        text = text.replace(str(folder), "FOLDER")
+    for pattern, word in STEADY:
+        text = re.sub(pattern, word, text)
+    return text
+
+
+STEADY = (
+    (r"\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d(\.\d+)?(Z|\+00:00| UTC)", "TIME"),
+    (r"\b[0-9a-f]{16}\b", "WORKER"),
+    (r"\b\d+(\.\d+)? m?s\b", "SPAN"),
+    (r"root@\S+|\w+@[\w.-]+", "WHO"),
+    (r" {2,}", "  "),
+)
+
+
+def _stream() -> io.TextIOWrapper:
+    return io.TextIOWrapper(io.BytesIO(), encoding="utf-8", errors="strict", write_through=True)
+
+
+def _content(stream: io.TextIOWrapper) -> str:
+    raw = stream.buffer
+    assert isinstance(raw, io.BytesIO)
+    return raw.getvalue().decode()
+
+
+@contextmanager
+def _working_in(folder: Path) -> Iterator[None]:
+    before = Path.cwd()
+    os.chdir(folder)
+    try:
+        yield
+    finally:
+        os.chdir(before)
+
+
+def _read_all(descriptor: int) -> Iterator[bytes]:
+    """Until the other side has closed it, which Linux tells as an error."""
+    while True:
+        ready, _, _ = select.select([descriptor], [], [], DEADLINE)
+        assert ready, "the terminal fell silent"
+        try:
+            piece = os.read(descriptor, 65_536)
+        except OSError:
+            return
+        if not piece:
+            return
+        yield piece
