@@ -12,6 +12,7 @@ import queue
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -162,12 +163,14 @@ class Slot:
         return self._process, self._pipe
 
     def _died(self, process: BaseProcess, execution: Execution) -> Outcome:
-        process.join(DYING)
+        _await_end(process)
+        code = process.exitcode
         self.retire(process)
         if execution.stop.kind is not None:
             return outcomes.stopped(execution.stop)
-        code = process.exitcode
-        if code is not None and code < 0:
+        if code is None:
+            return Failed("the process of the handler closed its pipe; it was killed")
+        if code < 0:
             with contextlib.suppress(ValueError):
                 return Failed(f"the process of the handler was killed by {signal.Signals(-code).name}")
         return Failed(f"the process of the handler ended with exit code {code}")
@@ -187,7 +190,14 @@ class Slot:
         process = process or self._process
         if process is not None and process.is_alive():
             _signal_group(process, signal.SIGKILL)
-            process.join(DYING)
+            _await_end(process)
+
+
+def _await_end(process: BaseProcess) -> None:
+    """Not `join`: where the child has closed its files, it takes it for dead and waits for it without end."""
+    deadline = time.monotonic() + DYING
+    while process.is_alive() and time.monotonic() < deadline:
+        time.sleep(0.005)
 
 
 def _signal_group(process: BaseProcess, number: signal.Signals) -> None:

@@ -1,0 +1,240 @@
+"""`isolation: process`: a child of its own for a job, killable, and dead when its parent is."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from runner.domain.retry import RetryPolicy
+from runner.engine.worker import Worker
+from tests.engine.bench import Bench, eventually, kind
+from tests.engine.sample_handlers import gate
+from tests.factories import NOW
+
+ONCE = RetryPolicy(max_attempts=1)
+
+
+def is_alive(pid: int) -> bool:
+    """Whether that process runs; a zombie does not."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return state not in ("Z", "X")
+
+
+@pytest.fixture
+def held(bench: Bench, tmp_path: Path) -> Callable[..., tuple[int, int, Path]]:
+    """Start a process handler and hold it: its job, its process, and the file that lets it go."""
+    count = 0
+
+    def start(worker: Worker, **payload: object) -> tuple[int, int, Path]:
+        nonlocal count
+        count += 1
+        place = tmp_path / f"gate-{count}"
+        job_id = bench.enqueue("process_hold", {"gate": str(place), **payload})
+        bench.until(worker, place.with_suffix(".pid").exists, "the start of the process")
+        return job_id, int(place.with_suffix(".pid").read_text()), place
+
+    return start
+
+
+Held = Callable[..., tuple[int, int, Path]]
+
+
+def test_a_process_runs_the_handler_and_its_words_arrive(bench: Bench) -> None:
+    """The result, progress, log and outputs of a child are those of the job; a warm child takes the next job."""
+    bench.define(kind("process_id", isolation="process"), kind("process_async", isolation="process"))
+    with bench.worker(concurrency=1) as worker:
+        first = bench.run(worker, bench.enqueue("process_id"))[0]
+        second = bench.run(worker, bench.enqueue("process_async"))[0]
+
+    assert first.status == second.status == "completed"
+    assert first.result == second.result != os.getpid()
+    assert bench.lines(first.id or 0) == ["from a process"]
+    assert bench.app.logs.outputs(first.id or 0) == {"preview": ("text/plain", b"bytes")}
+
+
+@pytest.mark.parametrize(
+    ("how", "words"),
+    [
+        ("exit", "the process of the handler ended with exit code 3"),
+        ("segfault", "the process of the handler was killed by SIGSEGV"),
+        ("pipe", "the process of the handler closed its pipe; it was killed"),
+        ("raise", "tests.engine.sample_handlers.Unpicklable: cannot travel"),
+        ("sys.exit", "SystemExit: 4"),
+    ],
+)
+def test_a_crash_fails_one_attempt_while_a_neighbour_completes(
+    bench: Bench, held: Held, how: str, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A segfault, `os._exit`, a closed pipe or an exception that cannot travel fails that attempt alone."""
+    monkeypatch.setattr("runner.engine.process.DYING", 0.5)
+    bench.define(*(kind(name, isolation="process") for name in ("process_hold", "process_dies", "process_id")))
+    with bench.worker(concurrency=2) as worker:
+        neighbour, _, place = held(worker)
+        crashed = bench.run(worker, bench.enqueue("process_dies", {"how": how}))[0]
+        assert (crashed.status, crashed.attempt) == ("pending", 1)
+        assert (crashed.error or "").startswith(words)
+        assert bench.state(neighbour) == "running"
+        after = bench.run(worker, bench.enqueue("process_id"))[0]
+        place.touch()
+        assert (after.status, bench.run(worker, neighbour)[0].status) == ("completed", "completed")
+
+
+def test_a_timeout_ends_the_process(bench: Bench, tmp_path: Path) -> None:
+    """A process handler gets SIGTERM at its timeout; the attempt failed with TimeoutError."""
+    bench.define(kind("process_hold", isolation="process", timeout=timedelta(seconds=1.5), retry=ONCE))
+    place = tmp_path / "gate"
+
+    job = bench.run_one("process_hold", {"gate": str(place)})
+
+    assert (job.status, job.error) == ("failed", "TimeoutError: the job ran longer than its timeout of 1.5 s")
+    if place.with_suffix(".pid").exists():
+        eventually(lambda: not is_alive(int(place.with_suffix(".pid").read_text())))
+
+
+def test_a_cancel_ends_the_process(bench: Bench, held: Held) -> None:
+    """A cancel reaches a process handler as SIGTERM, at once, whatever it does."""
+    bench.define(kind("process_hold", isolation="process"))
+    with bench.worker() as worker:
+        job_id, process, _ = held(worker)
+        began = time.monotonic()
+        bench.app.jobs.cancel(job_id, NOW, "no longer wanted")
+        job = bench.run(worker, job_id)[0]
+
+        assert (job.status, job.error) == ("cancelled", "no longer wanted")
+        assert time.monotonic() - began < 4
+        eventually(lambda: not is_alive(process))
+
+
+def test_a_process_that_ignores_sigterm_is_killed(bench: Bench, held: Held, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Seconds after SIGTERM comes SIGKILL, before the run would be given up."""
+    monkeypatch.setattr("runner.engine.process.KILL_AFTER", 0.2)
+    bench.define(kind("process_hold", isolation="process"))
+    with bench.worker() as worker:
+        job_id, process, _ = held(worker, stubborn=True)
+        bench.app.jobs.cancel(job_id, NOW)
+        job = bench.run(worker, job_id)[0]
+        assert worker.executor.leaked_threads == 0
+
+        assert job.status == "cancelled"
+        eventually(lambda: not is_alive(process))
+
+
+def test_a_late_kill_never_hits_the_next_job(bench: Bench, held: Held, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A handler that answers SIGTERM by returning has completed; the SIGKILL that was to follow is called off."""
+    monkeypatch.setattr("runner.engine.process.KILL_AFTER", 0.4)
+    bench.define(kind("process_hold", isolation="process"))
+    with bench.worker(concurrency=1) as worker:
+        job_id, process, _ = held(worker, answers=True)
+        bench.app.jobs.cancel(job_id, NOW)
+        worker.stop_cancelled()
+        killer = worker.executor._backends["process"]._all[0]._killer  # type: ignore[attr-defined]
+        assert killer is not None
+        assert bench.run(worker, job_id)[0].result == process
+        following, other, place = held(worker)
+        assert other != process, "a child that was asked to stop does not get another job"
+        eventually(lambda: not killer.is_alive())
+        place.touch()
+        assert bench.run(worker, following)[0].status == "completed"
+        assert bench.job(following).run_number == 1
+
+
+def test_a_thread_that_stays_behind_speaks_for_no_other_job(bench: Bench) -> None:
+    """What a thread of an earlier handler says in a warm child reaches neither the next job nor the pipe."""
+    bench.define(*(kind(name, isolation="process") for name in ("process_leaves_a_thread", "process_id")))
+    with bench.worker(concurrency=1) as worker:
+        first = bench.run(worker, bench.enqueue("process_leaves_a_thread"))[0]
+        others = [bench.run(worker, bench.enqueue("process_id"))[0] for _ in range(10)]
+
+    assert {job.result for job in others} == {first.result}
+    assert all(bench.lines(job.id or 0) == ["from a process"] for job in others)
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_children_come_from_processes_too(bench: Bench, fails: bool) -> None:
+    """`ctx.enqueue` in a child process takes effect exactly if the job completes."""
+    bench.define(kind("process_parent", isolation="process", retry=ONCE), kind("ok"))
+
+    job = bench.run_one("process_parent", {"fails": fails})
+
+    assert [one.payload for one in bench.all_jobs(type=("ok",))] == ([] if fails else [{"from": "process"}])
+    assert job.status == ("failed" if fails else "completed")
+
+
+def test_an_exception_matches_by_its_classes_in_a_process(bench: Bench) -> None:
+    """`give_up_on` sees the classes of an exception that was raised in another process."""
+    bench.define(kind("process_parent", isolation="process", retry=RetryPolicy(give_up_on=("LookupError",))))
+
+    assert bench.run_one("process_parent", {"fails": True}).status == "failed"
+
+
+def test_a_closed_worker_leaves_no_process(bench: Bench, held: Held) -> None:
+    """Idle children and busy ones end with their worker."""
+    bench.define(*(kind(name, isolation="process") for name in ("process_id", "process_hold")))
+    with bench.worker() as worker:
+        busy, process, _ = held(worker)
+        idle = bench.run(worker, bench.enqueue("process_id"))[0].result
+        assert is_alive(idle)
+        assert is_alive(process)
+
+    eventually(lambda: not is_alive(idle))
+    eventually(lambda: not is_alive(process))
+    assert bench.state(busy) == "running"
+
+
+def test_a_stop_before_the_process_is_there(bench: Bench, tmp_path: Path) -> None:
+    """A job that is cancelled while its process starts never reaches its handler, or is ended in it."""
+    bench.define(kind("process_hold", isolation="process"))
+    with bench.worker() as worker:
+        job_id = bench.enqueue("process_hold", {"gate": str(tmp_path / "gate")})
+        worker.tick(NOW)
+        assert worker.executor.request_stop(job_id, "cancel", "at once")
+        job = bench.run(worker, job_id)[0]
+
+    assert (job.status, job.error) == ("cancelled", "at once")
+    assert gate().entered == 0
+
+
+PARENT = """
+import sys
+from pathlib import Path
+from tests.engine.bench import kind, make_bench
+from tests.factories import NOW
+import time
+
+if __name__ == "__main__":
+    bench = make_bench(Path(sys.argv[1]))
+    bench.define(kind("process_hold", isolation="process"))
+    bench.enqueue("process_hold", {"gate": sys.argv[1] + "/gate", "stubborn": True})
+    with bench.worker() as worker:
+        worker.tick(NOW)
+        time.sleep(60)
+"""
+
+
+def test_a_child_dies_with_its_parent(tmp_path: Path) -> None:
+    """A worker that is killed takes the processes of its handlers with it, also those that ignore SIGTERM."""
+    program = tmp_path / "parent.py"
+    program.write_text(PARENT)
+    root = str(Path(__file__).parents[2])
+    parent = subprocess.Popen([sys.executable, str(program), str(tmp_path)], env=os.environ | {"PYTHONPATH": root})
+    try:
+        told = tmp_path / "gate.pid"
+        eventually(told.exists, "the start of the handler")
+        child = int(told.read_text())
+        assert is_alive(child)
+    finally:
+        parent.send_signal(signal.SIGKILL)
+        parent.wait()
+
+    eventually(lambda: not is_alive(child), "the death of the child")
