@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import time
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
@@ -35,6 +36,8 @@ def engine(path: Path, busy_timeout: timedelta, *, write: bool, synchronous: str
 
     @event.listens_for(made, "connect")
     def prepare(connection: sqlite3.Connection, entry: ConnectionPoolEntry) -> None:
+        if write:
+            _switch_to_wal(connection, busy_timeout)
         for statement in settings:
             connection.execute(statement).fetchall()
 
@@ -47,11 +50,23 @@ def engine(path: Path, busy_timeout: timedelta, *, write: bool, synchronous: str
     return made
 
 
+def _switch_to_wal(connection: sqlite3.Connection, patience: timedelta) -> None:
+    """SQLite does not wait here, whatever its timeout says: processes that start together would refuse each other."""
+    deadline = time.monotonic() + patience.total_seconds()
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL").fetchall()
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() >= deadline:
+                raise
+            time.sleep(0.005)
+        else:
+            return
+
+
 def _pragmas(path: Path, busy_timeout: timedelta, write: bool, synchronous: str) -> list[str]:
     settings = [f"PRAGMA busy_timeout = {int(busy_timeout.total_seconds() * 1000)}"]
-    if write:
-        settings.append("PRAGMA journal_mode = WAL")
-    else:
+    if not write:
         settings.append("PRAGMA query_only = ON")
     return [
         *settings,

@@ -3,24 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from runner.storage.database import Database
-from tests.contract.databases import FRESH, fresh
+from tests.contract.databases import DIALECTS
 from tests.factories import Stores
 
 
-@pytest.fixture(params=sorted(FRESH))
+@pytest.fixture(scope="session", params=sorted(DIALECTS))
 def dialect(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
+@pytest.fixture(scope="session")
+def kept_database(dialect: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
+    """One for all tests, so that its statements are compiled once."""
+    made = DIALECTS[dialect].open(tmp_path_factory.mktemp(dialect))
+    yield made
+    made.close()
+
+
 @pytest.fixture
-def database(dialect: str, tmp_path: Path) -> Iterator[Database]:
-    with fresh(dialect, tmp_path) as made:
-        yield made
+def database(dialect: str, kept_database: Database) -> Iterator[Database]:
+    """As new for each test."""
+    DIALECTS[dialect].renew(kept_database)
+    yield kept_database
+    kept_database.close()
 
 
 @pytest.fixture

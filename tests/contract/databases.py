@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import timedelta
 from functools import cache
 from pathlib import Path
@@ -30,25 +31,26 @@ def _sqlite_template() -> bytes:
         return path.read_bytes()
 
 
-@contextmanager
-def _fresh_sqlite(folder: Path) -> Iterator[Database]:
-    path = folder / "runner.db"
-    path.write_bytes(_sqlite_template())
-    database = Database(f"sqlite:///{path}", busy_timeout=timedelta(seconds=60))
-    try:
-        yield database
-    finally:
-        database.close()
+def _open_sqlite(folder: Path) -> Database:
+    return Database(f"sqlite:///{folder / 'runner.db'}", busy_timeout=timedelta(seconds=60))
 
 
-FRESH: dict[str, Callable[[Path], AbstractContextManager[Database]]] = {"sqlite": _fresh_sqlite}
+def _renew_sqlite(database: Database) -> None:
+    database.close()
+    for suffix in ("", "-wal", "-shm"):
+        Path(f"{database.path}{suffix}").unlink(missing_ok=True)
+    database.path.write_bytes(_sqlite_template())
 
 
-@contextmanager
-def fresh(dialect: str, folder: Path) -> Iterator[Database]:
-    """A database of its own with the current schema, closed at the end."""
-    with FRESH[dialect](folder) as database:
-        yield database
+@dataclass(frozen=True)
+class Dialect:
+    """How a database is opened, and made as new: the current schema and no rows, whatever a test did to it."""
+
+    open: Callable[[Path], Database]
+    renew: Callable[[Database], None]
+
+
+DIALECTS = {"sqlite": Dialect(_open_sqlite, _renew_sqlite)}
 
 
 def engines(database: Database) -> tuple[Engine, ...]:

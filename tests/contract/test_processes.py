@@ -63,7 +63,7 @@ def test_each_slot_is_fired_once_over_all_processes(database: Database, stores: 
 
 def test_processes_that_start_together_set_the_database_up_once_on_sqlite(tmp_path: Path) -> None:
     """`prepare` is safe when processes start together, on no database at all."""
-    urls = [f"sqlite:///{tmp_path}/new-{number}.db" for number in range(8)]
+    urls = [f"sqlite:///{tmp_path}/new-{number}.db" for number in range(40)]
     with others("prepare", f"sqlite:///{tmp_path}/unused.db", 3) as starters:
         for url in urls:
             for starter in starters:

@@ -291,7 +291,7 @@ STEPS = st.lists(
 )
 
 
-@settings(derandomize=True, deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(derandomize=True, deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(STEPS)
 def test_an_edit_never_looks_back(database: Database, stores: Stores, said: list[tuple[str, int, int]]) -> None:
     """After an edit of the timing no slot from before it is fired or stands in the ledger; each slot stands once."""
