@@ -279,8 +279,11 @@ def _cell(value: object) -> str:
 
 def check_writable(path: Path) -> None:
     """Before anything runs: a report that cannot be written is known at once."""
-    nearest = next((parent for parent in path.absolute().parents if parent.exists()), path)
-    if path.is_dir() or not nearest.is_dir() or not os.access(path if path.exists() else nearest, os.W_OK):
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"{path} cannot be written: {error.strerror}") from None
+    if path.is_dir() or not os.access(path if path.exists() else path.parent, os.W_OK):
         raise UsageError(f"{path} cannot be written", "name a file in a folder that this user may write")
 
 
