@@ -74,6 +74,8 @@ class Intake:
 
     def _type(self, name: str) -> JobType:
         known = self.definitions.job_types
+        if not isinstance(name, str):
+            raise UnknownJobType(f"a job type is named by text, not by {type(name).__name__}")
         if name in known:
             return known[name]
         if name in self.definitions.workflows:

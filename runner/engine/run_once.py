@@ -147,10 +147,11 @@ class RunOnce:
     def _until_next(self, now: datetime) -> float | None:
         """Nothing runs here: how long until something of ours is due, or somebody else may have ended a job of ours."""
         due = self.worker.next_due()
-        if due is not None and due <= now and not self._is_blocked():
+        is_due = due is not None and due <= now
+        if is_due and not self._is_blocked():
             return 0.0
         pause = min(self._pauses(now), default=None)
-        if pause is not None and self.worker.is_stuck:
+        if (is_due or pause is not None) and self.worker.is_stuck:
             self.refused.append("handlers that ignore their timeout hold every place: what is left stays pending")
             return None
         return pause

@@ -443,6 +443,7 @@ def test_children_of_a_lost_parent_never_exist(bench: Bench) -> None:
     ("child", "words"),
     [
         ({"type": "nobody"}, "there is no job type 'nobody'"),
+        ({"type": ["ok"]}, "named by text, not by list"),
         ({"type": "ok", "options": {"priority": 11}}, "no such priority: 11"),
         ({"type": "strict", "payload": {"days": "many"}}, "the payload does not fit strict"),
         ({"type": "ok", "options": {"delay": 1e300}}, "no such delay"),
