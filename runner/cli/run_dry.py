@@ -43,6 +43,8 @@ def show(
     for name, group in groupby(skipped, key=lambda row: row.schedule_name):
         for line in slot_lines(name, list(group)):
             print_line(line)
+    if skipped:
+        print_line()
     columns = ("order", "type", "schedule", "priority", "due", "payload")
     if wanted:
         print_table(columns, [_row(n, job) for n, job in enumerate(wanted, 1)], "", cut=("payload", "schedule"))
