@@ -104,7 +104,7 @@ def _fire(fire: dict[str, Any]) -> str:
 
 
 def _next_of(schedule: Schedule, count: int, now: datetime) -> dict[str, Any]:
-    from runner.domain.timing import canonical, timing
+    from runner.domain.timing import canonical, in_words, timing
     from runner.domain.zones import zone
 
     times, at = timing(schedule), now
@@ -120,29 +120,9 @@ def _next_of(schedule: Schedule, count: int, now: datetime) -> dict[str, Any]:
         "cron": canonical(schedule),
         "timezone": schedule.timezone,
         "enabled": schedule.enabled,
-        "words": _words(schedule),
+        "words": in_words(schedule),
         "next": fires,
     }
-
-
-def _words(schedule: Schedule) -> str:
-    """The reading of the schedule's timing, in words."""
-    from runner.domain.cron import Cron
-    from runner.domain.duration import format_duration
-
-    if schedule.every is not None:
-        return f"every {format_duration(schedule.every)}"
-    return "; ".join(
-        Cron.parse(
-            text,
-            timezone=schedule.timezone,
-            seconds=schedule.seconds,
-            day_match=schedule.day_match,
-            clock_change=schedule.clock_change,
-            name=schedule.name,
-        ).in_words()
-        for text in schedule.cron
-    )
 
 
 @schedules.command()

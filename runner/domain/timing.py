@@ -52,6 +52,13 @@ def canonical(schedule: Schedule) -> str:
     return " | ".join(cron.canonical for cron in _crons(schedule))
 
 
+def in_words(schedule: Schedule) -> str:
+    """The timing as people read it; several readings are joined by semicolons. Raises CronError."""
+    if schedule.every is not None:
+        return f"every {format_duration(schedule.every)}"
+    return "; ".join(cron.in_words() for cron in _crons(schedule))
+
+
 def jitter(schedule_name: str, slot: datetime, spread: timedelta, gap: timedelta) -> timedelta:
     """How much later than its slot a run starts: always the same for a slot, on every machine.
 
