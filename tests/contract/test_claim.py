@@ -265,13 +265,19 @@ PLAIN_ROW = {
 }
 
 
-def random_row(rng: Random, number: int, queues: Sequence[str], types: dict[str, float]) -> dict[str, Any]:
-    status = rng.choices(list(JobState), [16, 3, 1, 1, 1])[0]
-    row = {
-        "type": rng.choices(list(types), list(types.values()))[0],
-        "queue": rng.choice(queues),
+def random_shape(rng: Random) -> dict[str, list[Any]]:
+    """What the rows of one table have: all of it, or very little, so that they crowd in a few lanes."""
+    return {
+        "type": [name for name in TYPES for _ in range(1 + int(30 * rng.random() ** 4))],
+        "queue": rng.sample(QUEUES, rng.randint(1, len(QUEUES))),
+        "priority": rng.sample(range(1, 11), rng.choice([1, 2, 5, 10])),
+    }
+
+
+def random_row(rng: Random, number: int, shape: dict[str, list[Any]]) -> dict[str, Any]:
+    status = rng.choices(list(JobState), [20, 1, 1, 1, 1])[0]
+    row = {name: rng.choice(values) for name, values in shape.items()} | {
         "status": status,
-        "priority": rng.randint(1, 10),
         "run_at": NOW + rng.choice([-3600, -60, -60, -1, 0, 0, 1, 3600]) * SECOND,
         "created_at": NOW,
         "completed_at": NOW if status.is_terminal else None,
@@ -296,10 +302,8 @@ def random_request(rng: Random) -> ClaimRequest:
 
 
 def refill(database: Database, rng: Random) -> dict[str, int]:
-    limits = {"one": 1, "two": rng.randint(0, 4)}
-    queues = rng.sample(QUEUES, rng.randint(1, len(QUEUES)))
-    types = {name: rng.random() ** 4 for name in TYPES}
-    rows = [random_row(rng, number, queues, types) for number in range(rng.choice([0, 5, 20, 20, 40, 100]))]
+    limits, shape = {"one": rng.randint(1, 3), "two": rng.randint(0, 6)}, random_shape(rng)
+    rows = [random_row(rng, number, shape) for number in range(rng.choice([0, 5, 20, 20, 40, 80]))]
     with database.write() as connection:
         connection.execute(delete(JOBS))
         connection.execute(delete(LIMITS))
