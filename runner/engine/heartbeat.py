@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import uuid4
 
-from runner.domain.errors import RunnerError
+from runner.domain.errors import DatabaseUnavailable, RunnerError
 from runner.domain.worker import WorkerStatus
 from runner.storage.workers import WorkerStore
 
@@ -22,7 +22,13 @@ class WorkerLock:
 
     def __init__(self, database: Path, worker_id: str) -> None:
         self.path = database.with_name(f"{database.name}.{worker_id}.lock")
-        self._descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            self._descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
+        except OSError as error:
+            raise DatabaseUnavailable(
+                f"no lock can be put beside the database {database}: {error.strerror}",
+                "make the file and its folder writable for this user",
+            ) from None
         fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
     def close(self) -> None:

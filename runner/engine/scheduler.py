@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from itertools import islice
 
 from runner.config.intake import Intake
-from runner.domain.errors import Conflict, RunnerError
+from runner.domain.errors import Conflict, RunnerError, UsageError
 from runner.domain.firing import Blocker, Decision, Firing, admit, fire
 from runner.domain.job import WAITING_FOR_OVERLAP, Enqueued, JobState, NewJob
 from runner.domain.ledger import ScheduleStatus, SlotOutcome
@@ -102,11 +103,9 @@ class Scheduler:
         if intake is None or row.retired_at is not None:
             raise Conflict(f"schedule {name} is retired: it left the file", "runner schedules list")
         times = timing(schedule)
-        slots = list(times.slots(start - timedelta(seconds=1), min(end, now)))
+        slots = list(islice(times.slots(start - timedelta(seconds=1), min(end, now)), MOST_BACKFILLED + 1))
         if len(slots) > MOST_BACKFILLED:
-            raise Conflict(
-                f"{len(slots)} slots are more than a backfill takes ({MOST_BACKFILLED})", "give a shorter range"
-            )
+            raise UsageError(f"a backfill takes at most {MOST_BACKFILLED:,} slots at a time", "give a shorter range")
         waits = schedule.overlap != "allow"
         decisions = [
             Decision(slot, SlotOutcome.ENQUEUED, "backfill", run_at=min(slot, now), waits=waits) for slot in slots

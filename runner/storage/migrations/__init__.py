@@ -9,12 +9,13 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from alembic.util import CommandError
 from sqlalchemy import Connection, Index
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.schema import CreateIndex, CreateTable
 
 from runner.domain import job_rows, ledger, revision, worker
-from runner.domain.errors import DatabaseUnavailable
+from runner.domain.errors import DatabaseUnavailable, UsageError
 from runner.domain.rows import Row
 
 # Imported here, so that METADATA holds every table.
@@ -40,7 +41,10 @@ def upgrade(connection: Connection, target: str = "head") -> None:
 
 def downgrade(connection: Connection, target: str) -> None:
     refuse_newer(connection)
-    command.downgrade(_config(connection), target)
+    try:
+        command.downgrade(_config(connection), target or "nowhere")
+    except CommandError:
+        raise UsageError(f"there is no schema {target!r} to go back to", "-1, `base`, or the number of one") from None
 
 
 def at(connection: Connection) -> str | None:
