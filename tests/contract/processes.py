@@ -5,15 +5,18 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any
 
 from runner.domain.errors import RunnerError
-from runner.domain.firing import fire
+from runner.domain.firing import Decision, fire
+from runner.domain.job import NewJob
 from runner.domain.lifecycle import settle
 from runner.domain.outcome import Completed
 from runner.domain.timing import timing
@@ -24,6 +27,7 @@ from runner.storage.setup import prepare, version
 from tests.factories import NOW, Stores, make_new_job
 
 ROOT = Path(__file__).parents[2]
+LONGEST = 120.0  # seconds until a process that does not answer is ended
 
 
 class Other:
@@ -52,11 +56,16 @@ def others(what: str, url: str, count: int = 1) -> Iterator[list[Other]]:
         Other(subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True))
         for _ in range(count)
     ]
+    deadlines = [threading.Timer(LONGEST, other.process.kill) for other in started]
     try:
+        for deadline in deadlines:
+            deadline.start()
         for other in started:
             assert other.answer() == "ready"
         yield started
     finally:
+        for deadline in deadlines:
+            deadline.cancel()
         for other in started:
             with other.process as process:
                 if process.stdin is not None:
@@ -78,6 +87,10 @@ def claim_everything(database: Database, question: Any) -> Any:
     return {"claimed": claimed, "lost": lost}
 
 
+def job_of(name: str, decision: Decision) -> NewJob:
+    return make_new_job(schedule_name=name, scheduled_for=decision.slot)
+
+
 def fire_due(database: Database, question: Any) -> Any:
     """Fire what is due at that time; the slots that were ours."""
     stores, now = Stores(database), datetime.fromisoformat(question)
@@ -89,7 +102,7 @@ def fire_due(database: Database, question: Any) -> Any:
             lambda row, blockers: fire(
                 schedule_from(row.spec), timing(schedule_from(row.spec)), row.cursor, now, blockers=blockers
             ),
-            lambda decision, name=name: make_new_job(schedule_name=name, scheduled_for=decision.slot),
+            partial(job_of, name),
         )
         ours += [f"{name} {slot.slot.isoformat()}" for slot in fired.slots] if fired else []
     return ours

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
@@ -34,7 +35,11 @@ TERMINAL = [JobState.COMPLETED, JobState.FAILED, JobState.CANCELLED]
 
 def test_a_job_that_is_not_there(stores: Stores) -> None:
     """Every door says NotFound, with the way to look."""
-    doors = [stores.jobs.get, lambda job: stores.jobs.cancel(job, NOW), lambda job: stores.jobs.retry(job, NOW)]
+    doors: list[Callable[[int], Any]] = [
+        stores.jobs.get,
+        lambda job: stores.jobs.cancel(job, NOW),
+        lambda job: stores.jobs.retry(job, NOW),
+    ]
     for door in doors:
         with pytest.raises(NotFound, match="there is no job 17") as caught:
             door(17)

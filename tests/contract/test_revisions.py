@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 import pytest
@@ -13,11 +14,13 @@ from hypothesis import strategies as st
 from sqlalchemy import delete, select
 
 from runner.domain.errors import DatabaseUnavailable, StaleRevision
-from runner.domain.firing import Blocker, Firing, fire
+from runner.domain.firing import Blocker, Decision, Firing, fire
+from runner.domain.job import NewJob
 from runner.domain.job_rows import Job
 from runner.domain.ledger import ScheduleSlot, ScheduleStatus
 from runner.domain.retry import RetryPolicy
 from runner.domain.revision import ConfigRevision, Limit
+from runner.domain.rows import Row
 from runner.domain.schedule import Definitions, NotifyTarget, RunnerOptions, Schedule, Unique
 from runner.domain.timing import timing
 from runner.storage.database import Database
@@ -97,7 +100,7 @@ def test_the_same_definitions_make_no_revision(database: Database, stores: Store
     """Comments and key order change nothing: no revision, no new `next_run`."""
     apply(stores, FULL)
     before = everything(database)
-    other_order = replace(FULL, schedules=dict(reversed(FULL.schedules.items())))
+    other_order = replace(FULL, schedules=dict(reversed([*FULL.schedules.items()])))
     edit = make_edit(other_order, base=1, source="# the same, with a comment")
 
     assert stores.revisions.apply(edit, NOW + DAY) == (1, [])
@@ -177,14 +180,13 @@ def decide(now: datetime) -> Any:
     return decided
 
 
+def job_of(name: str, decision: Decision) -> NewJob:
+    return make_new_job(schedule_name=name, scheduled_for=decision.slot)
+
+
 def tick(stores: Stores, now: datetime) -> None:
     for name in stores.schedules.due(now):
-        stores.schedules.fire(
-            name,
-            now,
-            decide(now),
-            lambda decision, name=name: make_new_job(schedule_name=name, scheduled_for=decision.slot),
-        )
+        stores.schedules.fire(name, now, decide(now), partial(job_of, name))
 
 
 def test_a_rename_keeps_history_pause_and_cursor(stores: Stores) -> None:
@@ -297,9 +299,10 @@ def test_an_edit_never_looks_back(database: Database, stores: Stores, said: list
     """After an edit of the timing no slot from before it is fired or stands in the ledger; each slot stands once."""
     with database.write(durable=False) as connection:
         for table in (ScheduleSlot, ScheduleStatus, ConfigRevision, Job):
-            connection.execute(delete(table.__table__))  # type: ignore[attr-defined]
-    now, edited, in_force = NOW, NOW, make_schedule(**EDITS[0], overlap="allow")
-    apply(stores, make_definitions(in_force), now)
+            connection.execute(delete(Row.metadata.tables[str(table.__tablename__)]))
+    now, edited, first = NOW, NOW, make_schedule(**EDITS[0], overlap="allow")
+    in_force: Schedule | None = first
+    apply(stores, make_definitions(first), now)
     seen: set[datetime] = set()
     for what, wait, which in said:
         now += wait * SECOND

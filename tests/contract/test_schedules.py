@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -288,7 +288,7 @@ def test_a_paused_schedule_goes_on_in_the_ledger(stores: Stores) -> None:
 
 def test_a_schedule_that_is_not_there(stores: Stores) -> None:
     """Every door says NotFound."""
-    doors = [
+    doors: list[Callable[[], Any]] = [
         lambda: stores.schedules.get("x"),
         lambda: stores.schedules.pause("x", NOW, by="me", reason=None),
         lambda: stores.schedules.resume("x", NOW, lambda row: None),

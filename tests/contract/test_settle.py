@@ -206,7 +206,15 @@ def test_a_batch_settles_what_it_may_and_names_what_it_may_not(stores: Stores) -
         start(stores, run.id)
     waiting = make_running(stores)
     mix = [stale[0], good[0], waiting, stale[1], good[1], good[2], stale[2]]
-    ends = [Completed(), Completed("1"), Failed("x"), Failed("x"), Cancelled(), Snoozed(HOUR), Failed("y", (), True)]
+    ends: list[Outcome] = [
+        Completed(),
+        Completed("1"),
+        Failed("x"),
+        Failed("x"),
+        Cancelled(),
+        Snoozed(HOUR),
+        Failed("y", (), True),
+    ]
 
     batch = [settlement(run, outcome) for run, outcome in zip(mix, ends, strict=True)]
     settled = stores.claims.settle(batch, LATER)
@@ -235,7 +243,7 @@ def test_an_earlier_end_at_the_same_instant_is_not_taken_for_ours(stores: Stores
 
     settled = stores.claims.settle([again, settlement(other, Completed())], LATER)
 
-    assert (set(settled.written), settled.lost) == ({other.id}, {run.id})
+    assert (set(settled.written), settled.lost) == ({other.id}, frozenset({run.id}))
     assert stores.claims.settle([again], LATER).lost == {run.id}
     assert (stores.jobs.get(run.id).result, stores.jobs.count(LETTERS)) == (None, 0)
 

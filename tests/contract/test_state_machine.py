@@ -41,7 +41,9 @@ LONG = os.environ.get("RUNNER_TEST_PROFILE") == "long"
 STEPS = 50_000 if LONG else 5_000
 STEPS_OF_A_WALK = 80
 
-JOBS, ATTEMPTS, LOGS, WORKERS = (row.__table__ for row in (Job, JobAttempt, JobLog, WorkerStatus))  # type: ignore[attr-defined]
+JOBS, ATTEMPTS, LOGS, WORKERS = (
+    Row.metadata.tables[str(row.__tablename__)] for row in (Job, JobAttempt, JobLog, WorkerStatus)
+)
 _ROWS = select(*(JOBS.c[name] for name in COMPARED)).order_by(JOBS.c.id)
 _ATTEMPTS = select(ATTEMPTS)
 _LINES = select(LOGS.c.job_id, LOGS.c.run_number, LOGS.c.message).order_by(LOGS.c.id)
@@ -113,10 +115,10 @@ class JobMachine(RuleBasedStateMachine):
         if fault is None:
             return act()
         try:
-            with steps(self.database, fault):
+            with steps(self.database, fault) as counted:
                 return act()
-        except DatabaseUnavailable as error:
-            if "interrupted" not in error.message:
+        except DatabaseUnavailable:
+            if counted.tens <= fault:
                 raise
             self.seen[f"{name} broken off"] += 1
             return None
@@ -156,7 +158,7 @@ class JobMachine(RuleBasedStateMachine):
         self.model.enqueue(
             ModelJob(
                 enqueued.id, type_, queue, priority, run_at, policy.retry.max_attempts, policy.max_stalls,
-                policy.on_stall, schedule, waits, *(said[:2] if said else (None, None)), expires,
+                policy.on_stall, schedule, waits, said[0] if said else None, said[1] if said else None, expires,
             )
         )  # fmt: skip
 
@@ -262,6 +264,7 @@ class JobMachine(RuleBasedStateMachine):
         job = self.chosen_job(rng, "running", "running", "pending")
         if job is None:
             return
+        state: str | None
         try:
             state = self.does("cancel", fault, lambda: self.stores.jobs.cancel(job.id, self.model.now, "no need"))
         except Conflict:
@@ -274,8 +277,13 @@ class JobMachine(RuleBasedStateMachine):
         job = self.chosen_job(rng, *FINISHED)
         if job is None:
             return
+
+        def again() -> bool:
+            self.stores.jobs.retry(job.id, self.model.now)
+            return True
+
         try:
-            done = self.does("retry", fault, lambda: self.stores.jobs.retry(job.id, self.model.now) or True)
+            done = self.does("retry", fault, again)
         except Conflict:
             assert job.completed_at is None
             return
