@@ -173,7 +173,8 @@ def test_a_revision_that_came_in_between_is_a_conflict(project: Project) -> None
     project.good("apply")
     theirs = project.write(BASE.replace("0 6 * * *", "0 7 * * *"), "theirs.yaml")
     project.write(EDITED)
-    real, calls = planning.plan, []
+    real = planning.plan
+    calls: list[int] = []
 
     def overtaken(*arguments: object, **options: object) -> object:
         made = real(*arguments, **options)  # type: ignore[arg-type]
