@@ -80,6 +80,11 @@ def _module(name: str, path: str) -> ModuleType:
 
 
 def _where(name: str) -> str:
+    package = name.partition(".")[0]
+    file = getattr(sys.modules.get(package), "__file__", None)
+    if file is not None and not Path(file).is_relative_to(sys.path[0]):
+        # A folder without __init__.py gives way to a package with one, wherever that stands on the path.
+        return f"{package} was found in {Path(file).parent}; put an empty __init__.py into {sys.path[0]}/{package}"
     return f"it is looked for in {sys.path[0]}; expected {name.replace('.', '/')}.py there"
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from syrupy.assertion import SnapshotAssertion
 
-from tests.interfaces.cli_project import BASE, Project, steady
+from tests.interfaces.cli_project import BASE, ROOT, Project, steady
 
 MISTAKES = """\
 version: 1
@@ -137,6 +137,20 @@ def test_a_handler_that_cannot_be_used_is_told_at_its_place(project: Project) ->
         assert said in checked.out
         assert project.good("validate", "--no-import").out.startswith("schedules.yaml: valid")
     assert not project.database.exists()
+
+
+def test_a_package_that_stands_in_the_way_is_named(project: Project) -> None:
+    """A folder `handlers` without __init__.py loses against an installed package of that name, and the help says so."""
+    project.write("def one(ctx, payload): ...\n", "handlers/mine.py")
+    project.write("version: 1\njob_types: {one: {handler: handlers.mine.one}}\n")
+    answer = project.process("validate")  # its PYTHONPATH holds the `handlers` of this repository
+    assert answer.code == 1
+    assert (
+        f"help: handlers was found in {ROOT}/handlers; put an empty __init__.py into {project.folder}/handlers"
+        in answer.out
+    )
+    project.write("", "handlers/__init__.py")
+    assert project.process("validate").code == 0
 
 
 def test_config_shows_each_value_with_its_origin(project: Project, snapshot: SnapshotAssertion) -> None:
