@@ -139,7 +139,8 @@ def retry(ctx: JobContext, payload: Payload) -> None:
 
 
 def cancel(ctx: JobContext, payload: Payload) -> None:
-    raise Cancel(ODD.get("reason", payload.get("reason", "not needed")))
+    reason: Any = ODD.get("reason", payload.get("reason", "not needed"))
+    raise Cancel(reason)
 
 
 def snooze(ctx: JobContext, payload: Payload) -> str:

@@ -10,7 +10,6 @@ import pytest
 
 from runner.domain.errors import HandlerNotFound
 from runner.domain.schedule import Definitions, JobType, RunnerOptions
-from runner.engine import handlers
 from runner.engine.handlers import check_handlers, check_isolation, import_from, resolve
 
 PACKAGE = "runner_resolve_tests"
@@ -201,7 +200,7 @@ def test_all_handlers_of_a_file_are_checked() -> None:
 
 def test_the_folder_of_the_file_goes_first(package: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The folder of schedules.yaml is first on the import path, once."""
-    monkeypatch.setattr(handlers.sys, "path", ["a", str(package), "b"])
+    monkeypatch.setattr(sys, "path", ["a", str(package), "b"])
 
     import_from(package)
     import_from(package)

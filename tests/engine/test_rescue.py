@@ -9,6 +9,7 @@ import sys
 from datetime import timedelta
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import pytest
 
@@ -30,7 +31,7 @@ def make_janitor(bench: Bench, worker_id: str = "janitor") -> Janitor:
     return Janitor(worker_id, app.workers, app.claims, app.jobs, app.events.emit, Random(0))
 
 
-def left_behind(bench: Bench, worker_id: str = "dead", **values: object) -> Run:
+def left_behind(bench: Bench, worker_id: str = "dead", **values: Any) -> Run:
     """A running job whose worker has no row and no lock."""
     return make_running(Stores(bench.app.database), worker_id=worker_id, **values)
 
@@ -211,7 +212,7 @@ def test_a_clock_that_jumps_rescues_nobody(bench: Bench, monotonic: Monotonic) -
     ],
 )
 def test_a_stall_is_a_failed_attempt(
-    bench: Bench, policy: object, values: dict[str, object], expected: tuple[str, int]
+    bench: Bench, policy: object, values: dict[str, Any], expected: tuple[str, int]
 ) -> None:
     """A rescue counts as a failed attempt and a stall; `on_stall: fail` or `max_stalls` end the job as failed."""
     run = left_behind(bench, policy=policy, **values)

@@ -356,7 +356,7 @@ def test_a_failure_after_a_success_is_told_again(bench: Bench) -> None:
     """Said once, however often it is tried, and again when it comes back."""
     scheduler = with_schedule(bench, payload={"to": "${MAIL_TO}"}, overlap="allow")
     for minutes, environ in ((10, {}), (11, {"MAIL_TO": "x"}), (20, {}), (21, {})):
-        scheduler.environ = environ  # type: ignore[assignment]
+        scheduler.environ = environ
         scheduler.tick(NOW + minutes * MINUTE)
 
     assert len(bench.of(FiringFailed)) == 2
