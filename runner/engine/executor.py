@@ -156,8 +156,7 @@ class Executor:
             return False
         del self._running[execution.run.id]
         if execution.stop.kind != "lost":
-            children = () if isinstance(outcome, Failed) else tuple(execution.context.children)
-            self._finished.append(Finished(execution.run, outcome, children))
+            self._finished.append(Finished(execution.run, outcome, tuple(execution.context.children)))
         return True
 
     def _told(self, execution: Execution) -> None:

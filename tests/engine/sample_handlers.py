@@ -70,7 +70,7 @@ def echo(ctx: JobContext, payload: Payload) -> Any:
 
 def hold(ctx: JobContext, payload: Payload) -> None:
     """Never asks its context anything."""
-    held = gate(payload.get("gate", "gate"))
+    held = gate(payload.get("gate", "gate").format(attempt=ctx.attempt))
     held.enter()
     held.opened.wait(LONG)
     held.leave()

@@ -109,16 +109,22 @@ def test_the_next_run_is_not_touched_by_the_given_up_one(bench: Bench) -> None:
     """The old handler says its late words while the same job runs again here: only the new run counts."""
     bench.define(kind("hold_and_say", retry=RetryPolicy(delay=(timedelta(0),))))
     with bench.worker() as worker:
-        job_id = started(bench, worker, "hold_and_say")
+        job_id = bench.enqueue("hold_and_say", {"gate": "attempt {attempt}"})
+        bench.until(worker, lambda: gate("attempt 1").entered == 1)
         assert worker.executor.request_stop(job_id, "timeout", "too long")
-        bench.until(worker, lambda: gate().entered == 2, "the second run")
-        assert bench.job(job_id).run_number == 2
-        gate().opened.set()
+        bench.until(worker, lambda: gate("attempt 2").entered == 1, "the second run")
+        gate("attempt 1").opened.set()
+        eventually(lambda: worker.executor.leaked_threads == 0)
+        worker.tick(NOW)
+        assert (bench.state(job_id), bench.job(job_id).run_number) == ("running", 2)
+        assert worker.has_work()
+        gate("attempt 2").opened.set()
         job = bench.run(worker, job_id)[0]
 
     assert (job.status, job.result, job.run_number) == ("completed", "late", 2)
     assert [one.outcome for one in bench.attempts(job_id)] == ["failed"]
     assert bench.lines(job_id) == ["late"]
+    assert bench.of(ClaimLost) == []
 
 
 @pytest.mark.usefixtures("short_grace")

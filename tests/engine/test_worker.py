@@ -54,6 +54,7 @@ def test_a_free_place_is_taken_in_the_settling_transaction(bench: Bench) -> None
     with bench.worker(concurrency=1) as worker:
         worker.tick(NOW)
         eventually(lambda: worker.executor._finished)
+        assert worker.executor.free(1) == 0, "what has ended holds its place until it is settled"
         transactions: list[str] = []
         for engine in (bench.app.database._durable, bench.app.database._relaxed):
             event.listen(engine, "commit", lambda connection: transactions.append("commit"))
