@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -103,11 +103,16 @@ class Bench:
         only: Callable[[Schedule], bool] | None = None,
         clock: Clock | None = None,
     ) -> Iterator[RunOnce]:
+        """A run-once that fails the test where it does not end by itself."""
         clock = clock or self.clock
+        given = options or Options()
         scheduler = self.app.scheduler(window=window, only=only)
         with self.app.worker(self.definitions, clock, selection) as worker:
             worker.concurrency = concurrency
-            yield self.app.run_once(worker, scheduler, clock, options or Options())
+            ending = replace(given, timeout=given.timeout or timedelta(seconds=DEADLINE))
+            made = self.app.run_once(worker, scheduler, clock, ending)
+            yield made
+            assert given.timeout is not None or made._stop != "timeout", "run-once did not end by itself"
 
     def scheduler(self, **values: Any) -> Scheduler:
         return self.app.scheduler(**values)

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from runner.domain.errors import Conflict, NotFound, NotThereYet
+from runner.domain.errors import Conflict, NotFound, NotThereYet, UsageError
 from runner.domain.ledger import ScheduleStatus
 from runner.domain.schedule import Definitions, RunnerOptions, Schedule
 from runner.domain.workflow import Step, Workflow
@@ -430,7 +430,7 @@ def test_a_backfill_waits_its_turn_and_has_a_limit(bench: Bench) -> None:
     scheduler = with_schedule(bench)
     scheduler.backfill("often", NOW - HOUR, NOW - TEN, NOW)
     assert [job.waiting_for for job in bench.all_jobs()] == [None, *["overlap"] * 5]
-    with pytest.raises(Conflict, match="more than a backfill takes"):
+    with pytest.raises(UsageError, match="a backfill takes at most 1,000 slots"):
         scheduler.backfill("often", NOW - 30 * DAY, NOW, NOW)
 
 
