@@ -101,7 +101,6 @@ class Run:
     project_id: str | None = None
     schedule_name: str | None = None
     scheduled_for: datetime | None = None
-    cancel_requested: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,12 +31,7 @@ class Transition:
 
 
 def settle(run: Run, outcome: Outcome, now: datetime, rng: Random) -> Transition:
-    """The one decision about the end of a run. An open cancel request turns every second chance into a cancel."""
-    transition = _decide(run, outcome, now, rng)
-    return cancelled_instead(transition) if run.cancel_requested else transition
-
-
-def _decide(run: Run, outcome: Outcome, now: datetime, rng: Random) -> Transition:
+    """The one decision about the end of a run; the store turns it where somebody wants the job cancelled."""
     same = Transition(JobState.PENDING, run.attempt, run.stalls, ended="failed")
     given_back = replace(same, attempt=run.attempt - 1)
     match outcome:
@@ -69,14 +64,20 @@ def _after_stall(run: Run, stalled: Transition, now: datetime, rng: Random) -> T
     return replace(stalled, run_at=now + run.policy.retry.wait(run.attempt, rng))
 
 
-def cancelled_instead(transition: Transition) -> Transition:
+def cancelled_instead(transition: Transition, reason: str) -> Transition:
     """The same end, honouring an open cancel request: what has ended stays, the rest is cancelled.
 
-    A dead worker ended nothing: its job is cancelled also where the stall was one too many.
+    A dead worker ended nothing: its job is cancelled also where the stall was one too many. What a failed run said is
+    kept; else the job says why it was cancelled.
     """
-    if transition.is_terminal and transition.ended != "stalled":
+    if not yields_to_cancel(transition):
         return transition
-    return replace(transition, state=JobState.CANCELLED, run_at=None, error=transition.error or "cancelled")
+    error = transition.error if transition.ended == "failed" else reason
+    return replace(transition, state=JobState.CANCELLED, run_at=None, error=error)
+
+
+def yields_to_cancel(transition: Transition) -> bool:
+    return not transition.is_terminal or transition.ended == "stalled"
 
 
 def display_state(

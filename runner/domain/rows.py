@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from sqlalchemy import JSON, BigInteger, Index, Integer, MetaData, text
+from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import registry
 from sqlmodel import SQLModel
 
 BIG = BigInteger().with_variant(Integer, "sqlite")
-JSON_VALUE = JSON(none_as_null=True)
+
+
+class JsonText(JSON):
+    """JSON kept letter by letter. A column declared JSON makes numbers of numerals on SQLite, and rounds them."""
+
+
+@compiles(JsonText, "sqlite")
+def _declared(type_: JsonText, compiler: Any, **options: Any) -> str:
+    return "TEXT"
+
+
+JSON_VALUE = JsonText(none_as_null=True)
 NAMING = {"ck": "ck_%(table_name)s_%(constraint_name)s", "pk": "pk_%(table_name)s"}
 
 

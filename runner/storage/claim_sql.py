@@ -49,7 +49,7 @@ UPDATE background_jobs SET
   unique_key = CASE WHEN unique_until = 'started' THEN NULL ELSE unique_key END
 WHERE id IN (SELECT id FROM picked)
 RETURNING id, type, queue, payload, priority, attempt, max_attempts, run_number, stalls, claim_token, worker_id,
-  policy, run_at, started_at, created_at, project_id, schedule_name, scheduled_for, cancel_requested_at
+  policy, run_at, started_at, created_at, project_id, schedule_name, scheduled_for
 """
 _ONLY_SCHEDULES = "AND i.schedule_name IN (SELECT value FROM json_each(:schedules))"
 
@@ -58,7 +58,6 @@ RUN_COLUMNS = tuple(
     for name in (
         "id", "type", "queue", "payload", "priority", "attempt", "max_attempts", "run_number", "stalls", "claim_token",
         "worker_id", "policy", "run_at", "started_at", "created_at", "project_id", "schedule_name", "scheduled_for",
-        "cancel_requested_at",
     )
 )  # fmt: skip
 

@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Row, Text, bindparam, delete, exists, func, i
 
 from runner.domain.job import JobState, NewJob, Run
 from runner.domain.job_rows import Job, JobAttempt
-from runner.domain.lifecycle import Transition, cancelled_instead
+from runner.domain.lifecycle import Transition, cancelled_instead, yields_to_cancel
 from runner.domain.said import Writes
 from runner.domain.worker import WorkerStatus
 from runner.storage import claim_sql
@@ -149,7 +149,6 @@ def _lane_values(lanes: Iterable[Lane], schedules: frozenset[str] | None) -> dic
 
 def _as_run(row: Row[Any]) -> Run:
     values = row._asdict()
-    values["cancel_requested"] = values.pop("cancel_requested_at") is not None
     values["policy"] = policy_from(values["policy"])
     return Run(**values)
 
@@ -194,7 +193,7 @@ _SUPERSEDE = insert(ATTEMPTS).from_select(
         bindparam("b_error", type_=ATTEMPTS.c.error.type),
     ).where(*_FENCE),
 )  # fmt: skip
-_WANTED_CANCELLED = select(JOBS.c.id).where(
+_WANTED_CANCELLED = select(JOBS.c.id, JOBS.c.cancel_reason).where(
     JOBS.c.id.in_(bindparam("ids", expanding=True)), JOBS.c.cancel_requested_at.is_not(None)
 )
 _EARLIER = JOBS.alias("earlier")
@@ -234,12 +233,14 @@ def _settle(connection: Connection, settlements: Sequence[Settlement], now: date
 
 
 def _honour_cancels(connection: Connection, settlements: Sequence[Settlement]) -> list[Settlement]:
-    open_to_it = [one.run.id for one in settlements if cancelled_instead(one.transition) != one.transition]
+    open_to_it = [one.run.id for one in settlements if yields_to_cancel(one.transition)]
     if not open_to_it:
         return list(settlements)
-    wanted = set(connection.execute(_WANTED_CANCELLED, {"ids": open_to_it}).scalars())
+    wanted = {
+        row.id: row.cancel_reason or "cancelled" for row in connection.execute(_WANTED_CANCELLED, {"ids": open_to_it})
+    }
     return [
-        replace(one, transition=cancelled_instead(one.transition)) if one.run.id in wanted else one
+        replace(one, transition=cancelled_instead(one.transition, wanted[one.run.id])) if one.run.id in wanted else one
         for one in settlements
     ]
 

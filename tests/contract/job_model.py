@@ -144,7 +144,7 @@ class Model:
         self, job: ModelJob, word: str, error: str | None, run_at: datetime, asked: bool, *, given_back: bool = False
     ) -> None:
         if asked:
-            self._finish(job, "cancelled", error or "cancelled")
+            self._finish(job, "cancelled", error if word == "failed" else "no need")
             return
         self._keep(job, word, error, self.now)
         job.status, job.run_at = "pending", run_at

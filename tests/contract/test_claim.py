@@ -143,7 +143,7 @@ def test_a_run_says_what_the_row_says(stores: Stores) -> None:
     assert row.status == JobState.RUNNING
     for name in ("payload", "project_id", "schedule_name", "claim_token", "worker_id", "run_at", "created_at"):
         assert getattr(run, name) == getattr(row, name), name
-    assert (row.started_at, row.worker_id, run.cancel_requested) == (NOW, "w1", False)
+    assert (row.started_at, row.worker_id) == (NOW, "w1")
 
 
 def test_progress_is_kept_until_the_next_claim_and_zeroed_by_it(stores: Stores) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from datetime import datetime, timedelta
 from random import Random
@@ -60,6 +61,21 @@ def test_a_completed_job_has_its_result_and_full_progress(stores: Stores) -> Non
     assert (job.status, job.result, job.progress, job.error) == ("completed", {"sent": [1, "é"]}, 100, None)
     assert (job.completed_at, job.limit_name, job.unique_key) == (LATER, None, None)
     assert (job.claim_token, job.worker_id, job.started_at) == (run.claim_token, "w1", NOW)
+
+
+@pytest.mark.parametrize(
+    "result",
+    ["1", "1.0", "-0.0", "9007199254740993", "123456789012345678901234567890", "1e300", '"007"', "0.1", "true"],
+)
+def test_a_result_is_kept_letter_by_letter(stores: Stores, database: Database, result: str) -> None:
+    """A bare number is as the handler gave it: no rounding, no integer from a float."""
+    run = make_running(stores)
+
+    end(stores, run, Completed(result))
+
+    with database.read() as connection:
+        kept = connection.exec_driver_sql("SELECT result FROM background_jobs").scalar_one()
+    assert (kept, repr(stores.jobs.get(run.id).result)) == (result, repr(json.loads(result)))
 
 
 def test_a_clean_first_run_is_told_by_the_row_alone(stores: Stores) -> None:

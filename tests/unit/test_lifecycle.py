@@ -97,17 +97,20 @@ def test_a_cancel_request_turns_every_second_chance_into_a_cancel(
     outcome: Outcome, attempt: int, expected: JobState
 ) -> None:
     """What has ended stays, the rest is cancelled; a cancelled job of a dead worker is never retried or failed."""
-    transition = settle(make_run(attempt=attempt, cancel_requested=True), outcome, NOW, Random(0))
+    transition = cancelled_instead(settle(make_run(attempt=attempt), outcome, NOW, Random(0)), "by hand")
 
     assert (transition.state, transition.run_at) == (expected, None)
 
 
-def test_a_cancelled_retry_keeps_the_error() -> None:
-    """A job that is cancelled instead of tried again keeps what went wrong."""
-    found = cancelled_instead(Transition(PENDING, 1, 0, "failed", NOW, "ValueError: x"))
+@pytest.mark.parametrize(
+    ("ended", "error", "expected"),
+    [("failed", "ValueError: x", "ValueError: x"), ("snoozed", None, "by hand"), ("stalled", "gone", "by hand")],
+)
+def test_a_cancelled_job_says_why_or_what_its_failed_run_said(ended: str, error: str | None, expected: str) -> None:
+    """A job that is cancelled instead of tried again keeps what went wrong; else it has the reason of the cancel."""
+    found = cancelled_instead(Transition(PENDING, 1, 0, ended, NOW, error), "by hand")
 
-    assert found == Transition(CANCELLED, 1, 0, "failed", None, "ValueError: x")
-    assert cancelled_instead(Transition(PENDING, 1, 0, "snoozed", NOW)).error == "cancelled"
+    assert found == Transition(CANCELLED, 1, 0, ended, None, expected)
 
 
 @pytest.mark.parametrize(
