@@ -26,7 +26,7 @@ from runner.config.payload_schema import (
     validator_for,
 )
 from runner.config.places import Path, dotted
-from runner.config.rules import RULES, Broken, Complaint, Rule, broken_rule, unknown_fields
+from runner.config.rules import RULES, Broken, Complaint, Rule, broken_rule, telling, unknown_fields
 from runner.config.suggest import Suggester
 from runner.config.words import label, shown
 from runner.domain.problem import Problem
@@ -68,7 +68,7 @@ def complaints(
         errors = list(islice((error for error in found if not _depends_on(error, later)), MAX_COMPLAINTS))
     except (RecursionError, TooMuchWork, Unresolvable):
         return [Complaint("payload-schema", (), "the payload_schema cannot be followed to its end", LOOK)]
-    return _without_echoes([complaint for error in errors for complaint in _said(error, suggester)])
+    return _without_echoes([complaint for error in telling(errors) for complaint in _said(error, suggester)])
 
 
 def _without_echoes(found: list[Complaint]) -> list[Complaint]:

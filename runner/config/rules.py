@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -66,6 +66,17 @@ def broken_rule(error: Any, whole: str, suggester: Suggester) -> Broken:
         whole=whole,
         suggester=suggester,
     )
+
+
+def telling(errors: Iterable[Any]) -> list[Any]:
+    """What the library found, without what else it says of a value of the wrong type."""
+    found = list(errors)
+    mistyped = {tuple(one.absolute_path) for one in found if _is_mistyped(one)}
+    return [one for one in found if _is_mistyped(one) or tuple(one.absolute_path) not in mistyped]
+
+
+def _is_mistyped(error: Any) -> bool:
+    return error.validator == "type" and "propertyNames" not in error.absolute_schema_path
 
 
 def wrong_type(broken: Broken) -> Iterator[Complaint]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from functools import cache
 from itertools import islice
 from typing import Any
@@ -14,14 +15,14 @@ from jsonschema.exceptions import ValidationError
 from runner.config.document import MAX_PROBLEMS
 from runner.config.findings import Findings
 from runner.config.formats import FORMATS, Fault
-from runner.config.rules import RULES, Broken, Complaint, Rule, broken_rule, wrong_type
+from runner.config.rules import RULES, Broken, Complaint, Rule, broken_rule, telling, wrong_type
 from runner.config.schema import checking_schema
 from runner.config.words import shown
 
 
 def validate(findings: Findings) -> None:
     """Adds a problem for each place where the document breaks the schema."""
-    errors = islice(_validator().iter_errors(findings.document.data), MAX_PROBLEMS)
+    errors = telling(islice(_validator().iter_errors(findings.document.data), MAX_PROBLEMS))
     broken = [broken_rule(error, "the file", findings.suggester) for error in errors]
     findings.complain_all(islice(_complaints(broken), MAX_PROBLEMS))
 
@@ -59,8 +60,10 @@ def _type(broken: Broken) -> Iterator[Complaint]:
     fault = _bare_number(broken)
     if fault is not None:
         yield Complaint(fault.code, broken.path, fault.message, fault.hint)
-    else:
-        yield from wrong_type(broken)
+        return
+    for complaint in wrong_type(broken):
+        only = broken.schema.get("const")
+        yield complaint if only is None else replace(complaint, hint=f"write {broken.label}: {shown(only)}")
 
 
 def _bare_number(broken: Broken) -> Fault | None:
@@ -89,9 +92,11 @@ def _pattern(broken: Broken) -> Iterator[Complaint]:
 
 def _reserved(broken: Broken) -> Iterator[Complaint]:
     message = f'"{broken.path[-1]}" comes later: the name is reserved, and this release does not know it'
-    yield Complaint("reserved", broken.path, message, "remove it", at_key=True)
+    meant = STANDS_FOR.get(str(broken.path[-1]))
+    yield Complaint("reserved", broken.path, message, "remove it", at_key=True, meant=meant)
 
 
+STANDS_FOR = {"workflow": "job"}  # reserved, and whoever writes it has left the other out on purpose
 FILE_RULES: dict[str, Rule] = {
     **RULES,
     "type": _type,

@@ -75,6 +75,11 @@ CLOSED = {"properties": {"a": {}}}
         ({"$ref": "#/$defs/d", "$defs": {"d": CLOSED}}, {"c": 1}, [("c", 'unknown field "c" in the payload')]),
         ({"required": ["a"], **CLOSED}, {}, [("", "a is missing in the payload")]),
         ({"properties": {"a": {"type": "array"}}}, {"a": "x"}, [("a", "a must be a list, not text")]),
+        (
+            {"properties": {"a": {"type": "integer", "enum": [1, 2]}}},
+            {"a": "1"},
+            [("a", "a must be a whole number, not text")],
+        ),
         ({"properties": {"a": {"minItems": 2}}}, {"a": [1]}, [("a", "a has 1 items; at least 2 are needed")]),
         ({"properties": {"a": {"exclusiveMinimum": 0}}}, {"a": 0}, [("a", "a must be more than 0, not 0")]),
         ({"properties": {"a": {"multipleOf": 5}}}, {"a": 7}, [("a", "a must be a multiple of 5, not 7")]),

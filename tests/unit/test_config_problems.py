@@ -70,8 +70,11 @@ MISTAKES = [
     ("number", f"version: 1\nx-a: ¶{'9' * 5000}\n"),
     ("number", "version: 1\nx-a: ¶9223372036854775808\n"),
     ("version", "version: ¶2\n"),
+    ("wrong-type", 'version: ¶"1"\n'),
+    ("wrong-type", "version: ¶true\n"),
     ("unknown-field", schedule('every: 1h, ¶crom: "0 6 * * *"')),
     ("reserved", job_type("¶deadline: 1h")),
+    ("reserved", workflow("a: {¶workflow: w}")),
     ("missing-field", "version: 1\njob_types: {¶j: {}}\n"),
     ("missing-field", "¶limits: {}\n"),
     ("wrong-type", job_type("limit: ¶[a]")),
@@ -174,6 +177,13 @@ def test_one_mistake_is_one_problem_at_its_place(code: str, marked: str) -> None
 
 def test_every_code_is_reached_and_every_reached_code_is_listed() -> None:
     assert {code for code, _ in MISTAKES} | {"file"} == set(CODES)
+
+
+@pytest.mark.parametrize("version", ['"1"', "true", "'2'"])
+def test_a_version_of_another_type_is_told_how_it_is_written(version: str) -> None:
+    problem = load(f"version: {version}\n").problems[0]
+    assert problem.message.startswith("version must be a whole number, not ")
+    assert problem.hint == "write version: 1"
 
 
 @pytest.mark.parametrize("name", ["missing.yaml", "", "nul\0.yaml"])
