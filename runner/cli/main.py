@@ -138,7 +138,7 @@ def run() -> None:
             raise
         note(f"error: internal error: {type(error).__name__}: {clean(str(error))}")
         note("help: this is a bug of runner; RUNNER_DEBUG=1 shows the traceback to report")
-        sys.exit(70)
+        sys.exit(1)
 
 
 def _open_standard_streams() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -77,12 +77,16 @@ def fire(
     if newest is None or newest <= cursor:
         return Firing((), (), cursor, timing.next(cursor))
     if paused:
-        skipped = _skipped(timing, cursor, newest, SlotOutcome.SKIPPED_PAUSED, "the schedule is paused")
+        skipped = _skipped(timing, cursor, newest, SlotOutcome.SKIPPED_PAUSED, lambda slot: "the schedule is paused")
         return Firing(tuple(skipped), (), newest, timing.next(newest))
-    wanted = _to_fire(schedule, timing, cursor, newest, now, window)
-    late = wanted[0] - SECOND if wanted else newest
-    missed = _skipped(timing, cursor, late, SlotOutcome.SKIPPED_MISSED, _why_missed(schedule, bool(wanted)))
+    reach = _reach(schedule, window)
+    wanted = _to_fire(schedule, timing, cursor, newest, now, reach)
     admission = admit(schedule, blockers)
+    late = wanted[0] - SECOND if wanted else newest
+    later = None if not wanted else "due" if admission.is_refused else "fired"
+    missed = _skipped(
+        timing, cursor, late, SlotOutcome.SKIPPED_MISSED, lambda slot: _why_missed(schedule, now - slot, reach, later)
+    )
     fired = _fired(schedule, timing, wanted, admission)
     return Firing((*missed, *fired), admission.cancels if wanted else (), newest, timing.next(newest))
 
@@ -102,11 +106,15 @@ def admit(schedule: Schedule, blockers: Sequence[Blocker]) -> Admission:
     return Admission(waits=True)
 
 
+def _reach(schedule: Schedule, window: timedelta | None) -> timedelta:
+    """How late a slot may be found and still be fired."""
+    return max(schedule.catch_up_window, window or timedelta(0), ON_TIME)
+
+
 def _to_fire(
-    schedule: Schedule, timing: Timing, cursor: datetime, newest: datetime, now: datetime, window: timedelta | None
+    schedule: Schedule, timing: Timing, cursor: datetime, newest: datetime, now: datetime, reach: timedelta
 ) -> list[datetime]:
     """The slots to fire, oldest first, all of them the newest ones that have come."""
-    reach = max(schedule.catch_up_window, window or timedelta(0), ON_TIME)
     if schedule.catch_up == "none":
         return [newest] if now - newest <= ON_TIME else []
     if schedule.catch_up == "latest":
@@ -138,16 +146,16 @@ def spread(schedule: Schedule, timing: Timing, slot: datetime) -> timedelta:
 
 
 def _skipped(
-    timing: Timing, cursor: datetime, last: datetime, outcome: SlotOutcome, reason: str
-) -> list[Decision]:  # fmt: skip
+    timing: Timing, cursor: datetime, last: datetime, outcome: SlotOutcome, why: Callable[[datetime], str]
+) -> list[Decision]:
     """Rows for the slots in (cursor, last], oldest first; those beyond the newest thousand share one row."""
     rows: list[Decision] = []
     for slot in _backwards(timing, last, cursor):
         if len(rows) == MOST_ROWS:
             first = timing.next(cursor) or slot
-            rows.append(Decision(slot, outcome, reason, first=first, count=timing.count(cursor, slot)))
+            rows.append(Decision(slot, outcome, why(slot), first=first, count=timing.count(cursor, slot)))
             break
-        rows.append(Decision(slot, outcome, reason))
+        rows.append(Decision(slot, outcome, why(slot)))
     return rows[::-1]
 
 
@@ -171,12 +179,23 @@ def _backwards(timing: Timing, last: datetime, after: datetime) -> Iterator[date
         slot = timing.previous(slot - SECOND)
 
 
-def _why_missed(schedule: Schedule, has_fired: bool) -> str:
+def _why_missed(schedule: Schedule, late: timedelta, reach: timedelta, later: str | None) -> str:
+    """Why a slot found so late is not fired; `later` says what became of the newest. True of all older ones too."""
     if schedule.catch_up == "none":
         return "nobody was there at its time (catch_up: none)"
-    if has_fired and schedule.catch_up == "latest":
-        return "nobody was there at its time; a later slot was fired (catch_up: latest)"
-    return f"nobody was there within its catch_up_window of {_span(schedule.catch_up_window)}"
+    if schedule.catch_up == "latest" and later is not None:
+        return f"nobody was there at its time; a later slot was {later} (catch_up: latest)"
+    if late > reach:
+        return f"nobody was there within {_window(schedule.catch_up_window, reach)}"
+    return f"nobody was there at its time; catch_up: all fires only the newest {MOST_CATCH_UP:,} slots"
+
+
+def _window(own: timedelta, reach: timedelta) -> str:
+    if reach == own:
+        return f"its catch_up_window of {_span(own)}"
+    if reach == ON_TIME:
+        return f"{_span(reach)} of its time (catch_up_window: {_span(own)})"
+    return f"{_span(reach)} of its time (--since; its catch_up_window is {_span(own)})"
 
 
 def _span(value: timedelta) -> str:

@@ -105,7 +105,7 @@ class Project:
             except SystemExit as end:
                 code = end.code if isinstance(end.code, int) else 0
         answer = Answer(code, _content(out), OLD_SQLITE.sub("", _content(err)))
-        assert answer.code != 70, answer.err
+        assert "internal error" not in answer.err, answer.err
         assert "Traceback" not in answer.err, answer.err
         return answer
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import subprocess
 import sys
 from pathlib import Path
@@ -122,3 +123,26 @@ def test_show_completion_prints_the_script_of_the_shell(project: Project) -> Non
     answer = project.process("--show-completion", "bash", _TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION="1")
     assert answer.code == 0
     assert "_RUNNER_COMPLETE=complete_bash" in answer.out
+
+
+def test_a_fault_of_runner_itself_is_1_and_one_sentence(
+    project: Project, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A bug of ours ends with a code of the list, without a traceback; RUNNER_DEBUG shows it."""
+    main = importlib.import_module("runner.cli.main")
+
+    def broken(**_: object) -> None:
+        raise KeyError("a bug\x1b[31m")
+
+    monkeypatch.setattr(main, "cli", broken)
+    monkeypatch.delenv("RUNNER_DEBUG", raising=False)
+    with pytest.raises(SystemExit) as end:
+        main.run()
+    assert end.value.code == 1
+    first, second = capsys.readouterr().err.splitlines()
+    assert first == r"error: internal error: KeyError: 'a bug\x1b[31m'"
+    assert second.startswith("help: this is a bug of runner; RUNNER_DEBUG=1")
+
+    monkeypatch.setenv("RUNNER_DEBUG", "1")
+    with pytest.raises(KeyError):
+        main.run()

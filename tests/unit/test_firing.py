@@ -114,6 +114,70 @@ def test_all_fires_at_most_a_thousand_in_order() -> None:
     assert sum(one.count for one in missed) == 1500
 
 
+def reasons(firing: Firing) -> Counter[str | None]:
+    """How many slots were not fired for each reason."""
+    found: Counter[str | None] = Counter()
+    for one in firing.decisions:
+        if one.outcome is MISSED:
+            found[one.reason] += one.count
+    return found
+
+
+NEWEST = "nobody was there at its time; catch_up: all fires only the newest 1,000 slots"
+
+
+def test_what_a_thousand_leave_out_says_so() -> None:
+    """A slot within the window that `all` does not fire is beyond the 1,000; an older one is beyond the window."""
+    schedule = make_schedule(every=MINUTE, catch_up="all", catch_up_window=DAY, overlap="allow")
+
+    within = look(schedule, NOW, NOW + 1300 * MINUTE)
+    beyond = look(schedule, NOW, NOW + 1500 * MINUTE)
+
+    assert reasons(within) == {NEWEST: 300}
+    assert reasons(beyond) == {NEWEST: 441, "nobody was there within its catch_up_window of 1d": 59}
+
+
+def test_a_shared_row_gives_a_reason_that_is_true_of_all_its_slots() -> None:
+    """Where the newest of its slots is beyond the 1,000, so are the others."""
+    schedule = make_schedule(every=MINUTE, catch_up="all", catch_up_window=2 * DAY, overlap="allow")
+
+    first = look(schedule, NOW, NOW + 4000 * MINUTE).decisions[0]
+
+    assert (first.count, first.reason) == (2000, NEWEST)
+
+
+@pytest.mark.parametrize(
+    ("own", "window", "said"),
+    [
+        (2 * HOUR, None, "its catch_up_window of 2h"),
+        (2 * HOUR, HOUR, "its catch_up_window of 2h"),
+        (2 * HOUR, 5 * HOUR, "5h of its time (--since; its catch_up_window is 2h)"),
+        (0 * SECOND, None, "1m of its time (catch_up_window: 0s)"),
+    ],
+)
+def test_the_reason_names_the_window_that_counted(own: timedelta, window: timedelta | None, said: str) -> None:
+    """Widened by `run-once --since`, or the minute in which a slot is on time: never another window than was used."""
+    schedule = make_schedule(every=HOUR, catch_up="all", catch_up_window=own)
+
+    firing = look(schedule, NOW, NOW + 12 * HOUR, window=window)
+
+    assert set(reasons(firing)) == {f"nobody was there within {said}"}
+
+
+def test_a_later_slot_that_was_refused_was_not_fired() -> None:
+    """`latest` with a later slot that the overlap policy skipped: that one was due, not fired."""
+    schedule = make_schedule(every=HOUR, catch_up="latest", catch_up_window=DAY, overlap="skip")
+
+    said = [
+        reasons(look(schedule, NOW, NOW + 2 * HOUR, blockers=blockers)) for blockers in ([], [Blocker(1)])
+    ]  # fmt: skip
+
+    assert said == [
+        {"nobody was there at its time; a later slot was fired (catch_up: latest)": 1},
+        {"nobody was there at its time; a later slot was due (catch_up: latest)": 1},
+    ]
+
+
 @pytest.mark.parametrize("slots", [MOST_ROWS - 1, MOST_ROWS, MOST_ROWS + 1, 250_000])
 def test_long_runs_of_skipped_slots_share_a_row(slots: int) -> None:
     """The newest 1,000 have one row each, the rest one row with first slot and count."""
