@@ -50,7 +50,8 @@ def decode(raw: str | bytes) -> tuple[str, Problem | None]:
     text = raw.decode("utf-8", "replace") if isinstance(raw, bytes) else raw
     text = text.removeprefix("\ufeff")
     if size > MAX_BYTES:
-        return text, Problem("too-large", f"the file has {size:,} bytes; {MAX_BYTES:,} are allowed", hint="split it")
+        message = f"the file is larger than {MAX_BYTES // 2**20} MiB ({MAX_BYTES:,} bytes)"
+        return text, Problem("too-large", message, hint="keep long values elsewhere: a payload can name a file")
     if isinstance(raw, bytes):
         if raw.startswith(UTF16):
             return text, Problem("encoding", "the file is not UTF-8 (it looks like UTF-16)", hint="save it as UTF-8")

@@ -82,7 +82,7 @@ def test_a_valid_file_says_what_it_holds(project: Project) -> None:
         (b"version: 1\x00", ""),
         (b"version: 1\njob_types: {ok: {handler: tests.x", ""),
         (b"- a\n- b\n", "mapping"),
-        (b"x" * (2 << 20), "1,048,576 are allowed"),
+        (b"x" * (2 << 20), "larger than 1 MiB (1,048,576 bytes)"),
         (b"[" * 100 + b"]" * 100, "64"),
         (
             b"a: &a [x, x]\nb: &b [*a, *a]\n"

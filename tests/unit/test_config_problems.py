@@ -186,6 +186,14 @@ def test_a_version_of_another_type_is_told_how_it_is_written(version: str) -> No
     assert problem.hint == "write version: 1"
 
 
+@pytest.mark.parametrize("size", [1024 * 1024 + 1, 3 * 1024 * 1024])
+def test_a_file_that_is_too_large_is_told_the_limit_not_what_was_read_of_it(tmp_path: Path, size: int) -> None:
+    path = tmp_path / "schedules.yaml"
+    path.write_bytes(b"#" * size)
+    for loaded in (load_path(path, environ={}), load(b"#" * size)):
+        assert [problem.message for problem in loaded.problems] == ["the file is larger than 1 MiB (1,048,576 bytes)"]
+
+
 @pytest.mark.parametrize("name", ["missing.yaml", "", "nul\0.yaml"])
 def test_a_file_that_cannot_be_read_is_a_problem(tmp_path: Path, name: str) -> None:
     loaded = load_path(tmp_path / name, environ={})
