@@ -57,7 +57,7 @@ class Chosen:
 
     def check(self, definitions: Definitions) -> None:
         """Each name must be known: a typing error in CI must not pass as 'nothing due'."""
-        from runner.config.suggest import Suggester
+        from runner.config.suggest import Suggester, did_you_mean
 
         for kind, names, known in (
             ("job type", self.types, definitions.job_types),
@@ -65,8 +65,8 @@ class Chosen:
             ("workflow", self.workflows, definitions.workflows),
         ):
             for name in sorted(names - set(known)):
-                close = Suggester().closest(name, known)
-                raise NotFound(f"there is no {kind} {name!r}", f"did you mean {close!r}?" if close else "runner config")
+                hint = did_you_mean(Suggester().closest(name, known)) or "runner config"
+                raise NotFound(f"there is no {kind} {name!r}", hint)
         matching = [one for one in definitions.schedules.values() if self.fires(one, definitions)]
         if (self.schedules or self.workflows) and not matching:
             raise NotFound("no schedule matches all of the selection", "runner schedules list")
@@ -206,14 +206,12 @@ class Call:
         return self._drain(app, scheduler, definitions, triggers, clock)
 
     def _triggers(self, definitions: Definitions) -> tuple[str, ...]:
-        from runner.config.suggest import Suggester
+        from runner.config.suggest import Suggester, did_you_mean
 
         for name in self.options.trigger:
             if name not in definitions.schedules:
-                close = Suggester().closest(name, definitions.schedules)
-                raise NotFound(
-                    f"there is no schedule {name!r}", f"did you mean {close!r}?" if close else "runner schedules list"
-                )
+                hint = did_you_mean(Suggester().closest(name, definitions.schedules)) or "runner schedules list"
+                raise NotFound(f"there is no schedule {name!r}", hint)
         if not self.trigger_all:
             return self.options.trigger
         every = [

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
 from collections.abc import Mapping
@@ -12,6 +11,7 @@ from typing import Any
 
 from runner.config.payload import check, complete
 from runner.config.references import resolve
+from runner.config.suggest import Suggester, did_you_mean
 from runner.domain.errors import NotThereYet, PayloadInvalid, UnknownJobType, UsageError
 from runner.domain.job import JobPolicy, NewJob, UniqueKey
 from runner.domain.retry import RetryPolicy
@@ -80,8 +80,7 @@ class Intake:
             return known[name]
         if name in self.definitions.workflows:
             raise NotThereYet(f"{name} is a workflow: enqueueing workflows comes with a later release")
-        close = difflib.get_close_matches(str(name), known, 1)
-        remedy = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(sorted(known)) or 'none'}"
+        remedy = did_you_mean(Suggester().closest(name, known)) or f"known: {', '.join(sorted(known)) or 'none'}"
         raise UnknownJobType(f"there is no job type {name!r} in the revision in force", remedy)
 
 

@@ -95,7 +95,7 @@ def test_broken_bytes_on_standard_input_are_2(applied: Project) -> None:
         ((), 2, "give a job type"),
         (("ok", "--bulk", "x"), 2, "give a job type"),
         (("--bulk", "x", "--priority", "1"), 2, "with --bulk"),
-        (("okk",), 5, "did you mean 'ok'"),
+        (("okk",), 5, 'did you mean "ok"?'),
         ((NOT_UTF8,), 5, "no job type"),
         (("ok", "--priority", "11"), 2, "no such priority"),
         (("ok", "--priority", "urgent"), 2, "no such priority"),

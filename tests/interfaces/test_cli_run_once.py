@@ -105,11 +105,11 @@ def test_a_selection_holds_for_what_fires_and_what_runs(
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("--type", "okk"), "did you mean 'ok'"),
-        (("--schedule", "s-okk"), "did you mean 's-ok'"),
+        (("--type", "okk"), 'did you mean "ok"?'),
+        (("--schedule", "s-okk"), 'did you mean "s-ok"?'),
         (("--queue", "nope"), "queue 'nope'"),
         (("--workflow", "nope"), "workflow 'nope'"),
-        (("--trigger", "s-okk"), "did you mean 's-ok'"),
+        (("--trigger", "s-okk"), 'did you mean "s-ok"?'),
         (("--schedule", "s-ok", "--type", "bad"), "no schedule matches all"),
     ],
 )
