@@ -54,6 +54,7 @@ def down(
         raise UsageError("going back loses data that the older schema has no place for", "if that is meant: --yes")
     app = app_of(ctx)
     try:
+        version(app.database)  # what is not ours is not opened for writing
         with app.database.write() as connection:
             migrations.downgrade(connection, target)
         found = version(app.database)
@@ -80,10 +81,13 @@ def status(ctx: typer.Context, output: Output = Format.TEXT) -> None:
 def check(ctx: typer.Context, output: Output = Format.TEXT) -> None:
     """Find differences between the tables and this release's models. Exit 1 where there are any."""
     from runner.storage import migrations
+    from runner.storage.setup import version
 
     app = app_of(ctx)
     try:
+        version(app.database)  # nothing is said about tables of others
         with app.database.read() as connection:
+            migrations.refuse_newer(connection)
             found = migrations.drift(connection)
     finally:
         app.close()

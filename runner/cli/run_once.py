@@ -259,7 +259,10 @@ def _dry(app: App) -> Iterator[App]:
     from tempfile import TemporaryDirectory
 
     from runner.app import App
+    from runner.storage.setup import version
 
+    if app.database.exists:
+        version(app.database)  # one that belongs to something else is told by its own name, not by the copy's
     with TemporaryDirectory(prefix="runner-dry-run-") as folder:
         copy = app.database.copy_to(Path(folder) / "dry-run.db")
         working = App(_with_database(app.settings, copy), app.environ)

@@ -7,6 +7,7 @@ handler runs.
 
 from __future__ import annotations
 
+import stat
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -40,7 +41,14 @@ class Database:
 
     @property
     def exists(self) -> bool:
-        return self.path.exists()
+        """An empty file is no database yet. What cannot be looked at is there: SQLite says what is wrong with it."""
+        try:
+            found = self.path.stat()
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        except OSError:
+            return True
+        return found.st_size > 0 or not stat.S_ISREG(found.st_mode)
 
     @contextmanager
     def write(self, *, durable: bool = True, urgent: bool = False, create: bool = False) -> Iterator[Connection]:
@@ -143,8 +151,3 @@ def explain(
     if isinstance(error, OperationalError):
         return DatabaseUnavailable(f"the database {path} answered: {error.orig}", "runner doctor")
     return error
-
-
-def data_version(connection: Connection) -> int:
-    """Changes when another connection has committed."""
-    return int(connection.execute(text("PRAGMA data_version")).scalar_one())

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, String, column, select, table, text
 
 from runner.domain.errors import DatabaseUnavailable
 from runner.storage.database import Database
 from runner.storage.dialects import network_file_system
 
-HEAD = "0001"  # a test holds this against the migrations; asking Alembic costs a fifth of a second at each start
+TABLES = (
+    "background_jobs", "config_revisions", "cron_schedules", "job_attempts", "job_logs", "job_outputs", "limits",
+    "schedule_slots", "workers",
+)  # fmt: skip
+HEAD = "0001"  # a test holds both against the migrations; asking Alembic costs a fifth of a second at each start
 
 
 def prepare(database: Database) -> None:
@@ -46,11 +50,30 @@ def require_current(database: Database) -> None:
 
 
 def version(database: Database) -> str | None:
+    """The schema of the database, or None where it was never set up. One that belongs to something else is refused."""
     with database.read() as connection:
-        return _version(connection)
+        there = _tables(connection)
+        found = _version(connection) if "alembic_version" in there else None
+    if found is None and (taken := sorted(there.intersection(TABLES))):
+        raise _foreign(database, f"it has a table {taken[0]} that is not ours")
+    if found is not None and "config_revisions" not in there:
+        raise _foreign(database, f"it has the schema {found} of another program")
+    return found
+
+
+def _tables(connection: Connection) -> set[str]:
+    """Those that are called as ours are, whosever they may be."""
+    name = column("name", String)
+    named = select(name).select_from(table("sqlite_master", name)).where(name.in_(("alembic_version", *TABLES)))
+    return set(connection.execute(named).scalars())
 
 
 def _version(connection: Connection) -> str | None:
-    if connection.execute(text("SELECT 1 FROM sqlite_master WHERE name = 'alembic_version'")).first() is None:
-        return None
-    return str(connection.execute(text("SELECT version_num FROM alembic_version")).scalar_one_or_none() or "")
+    number = connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
+    return None if number is None else str(number)
+
+
+def _foreign(database: Database, why: str) -> DatabaseUnavailable:
+    return DatabaseUnavailable(
+        f"the database {database.path} belongs to something else: {why}", "name another file with --database-url"
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -14,7 +15,7 @@ from sqlalchemy import Connection, text
 from runner.domain.errors import DatabaseUnavailable
 from runner.storage import migrations
 from runner.storage.database import Database, DatabaseMissing
-from runner.storage.setup import HEAD, prepare, require_current, version
+from runner.storage.setup import HEAD, TABLES, prepare, require_current, version
 from tests.contract.databases import everything
 from tests.factories import NOW, Stores, make_definitions, make_edit, make_new_job, make_schedule
 
@@ -95,7 +96,7 @@ def test_up_down_up_loses_nothing_that_it_should_keep(database: Database, stores
 
     with database.write() as connection:
         migrations.downgrade(connection, "base")
-    assert version(database) in (None, "")
+    assert version(database) is None
     with database.write() as connection:
         assert set(layout(connection)["columns"]) == {"theirs"}
 
@@ -175,12 +176,61 @@ def test_those_who_never_migrate_say_what_to_do(database: Database, empty: Datab
     assert caught.value.hint == "runner migrate up"
 
 
-def test_an_empty_file_was_never_set_up(empty: Database) -> None:
-    """A file of no bytes is a database without tables: told by those who look, set up by those who may."""
+def test_an_empty_file_is_no_database_yet(empty: Database) -> None:
+    """A file of no bytes is missing to those who look, and set up by those who may."""
     empty.path.touch()
+
+    assert not empty.exists
+    with pytest.raises(DatabaseMissing, match="there is no database"):
+        require_current(empty)
+    assert empty.path.stat().st_size == 0
+    prepare(empty)
+
+    assert version(empty) == HEAD
+
+
+def test_a_database_without_tables_was_never_set_up(empty: Database) -> None:
+    """What `migrate down base` leaves, or a program's own tables: told by those who look, set up by those who may."""
+    with empty.write(create=True) as connection:
+        connection.execute(text("CREATE TABLE theirs (name TEXT)"))
 
     with pytest.raises(DatabaseUnavailable, match="was never set up"):
         require_current(empty)
     prepare(empty)
 
     assert version(empty) == HEAD
+
+
+def test_the_tables_that_are_ours_by_name_are_those_of_the_models() -> None:
+    """TABLES is written down for the same reason as HEAD."""
+    assert sorted(migrations.METADATA.tables) == list(TABLES)
+
+
+@pytest.mark.parametrize("door", [prepare, require_current, version])
+@pytest.mark.parametrize(
+    ("statements", "said"),
+    [
+        (["CREATE TABLE background_jobs (id)"], "it has a table background_jobs that is not ours"),
+        (["CREATE TABLE workers (id)", "CREATE TABLE limits (id)"], "it has a table limits that is not ours"),
+        (
+            ["CREATE TABLE alembic_version (version_num)", "INSERT INTO alembic_version VALUES ('0001')"],
+            "it has the schema 0001 of another program",
+        ),
+    ],
+)
+def test_a_database_of_something_else_is_refused_and_left_alone_on_sqlite(
+    empty: Database, statements: list[str], said: str, door: Any
+) -> None:
+    """Tables that only bear the names of ours: one clear error at both doors, and not a byte of the file changes."""
+    with sqlite3.connect(empty.path) as connection:
+        for statement in statements:
+            connection.execute(statement)
+    connection.close()
+    before = empty.path.read_bytes()
+
+    with pytest.raises(DatabaseUnavailable, match=f"belongs to something else: {said}") as caught:
+        door(empty)
+
+    assert str(empty.path) in caught.value.message
+    assert "--database-url" in (caught.value.hint or "")
+    assert empty.path.read_bytes() == before

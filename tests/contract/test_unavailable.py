@@ -382,6 +382,17 @@ def _remove(database: Database) -> None:
             Path(f"{database.path}{suffix}").unlink()
 
 
+def test_a_file_that_cannot_be_looked_at_is_told(tmp_path: Path) -> None:
+    """A name that is too long, a folder that this user may not enter: SQLite's answer, not a fault of ours."""
+    there = Database(f"sqlite:///{tmp_path}/{'x' * 300}.db")
+    try:
+        assert there.exists
+        with pytest.raises(DatabaseUnavailable, match="cannot be opened"):
+            Stores(there).jobs.get(1)
+    finally:
+        there.close()
+
+
 def test_a_network_file_system_is_refused_on_sqlite(tmp_path: Path) -> None:
     """WAL is refused on a network file system."""
     mounts = tmp_path / "mounts"

@@ -76,20 +76,51 @@ def test_a_database_of_a_newer_release(project: Project) -> None:
     with sqlite3.connect(project.database) as connection:
         connection.execute("UPDATE alembic_version SET version_num = '9999'")
     before = project.contents()
-    for words in (*READING, *WRITING, "migrate down --yes", "run-once --dry-run"):
+    for words in (*READING, *WRITING, "migrate check", "migrate down --yes", "run-once --dry-run"):
         refused(project, words, "schema 9999, which is newer than this release knows")
     assert project.contents() == before
     assert project.good("migrate", "status", "-o", "json").json["is_current"] is False
 
 
 def test_a_database_that_was_never_set_up(project: Project) -> None:
-    """An empty file or a program's own database is not set up by looking; apply sets it up and leaves the rest."""
+    """A program's own database is not set up by looking; apply sets it up and leaves the rest."""
     with sqlite3.connect(project.database) as connection:
         connection.execute("CREATE TABLE users (id)")
     for words in (*READING, "enqueue ok", "jobs cancel 1", "schedules pause hourly"):
         refused(project, words, "was never set up")
     project.good("apply")
     assert project.rows("SELECT count(*) FROM users") == [(0,)]
+
+
+def test_an_empty_file_is_no_database_yet(project: Project) -> None:
+    """`touch runner.db`: looking says what it says where there is none, and leaves it empty; apply sets it up."""
+    looks = ("plan", "jobs list", "schedules list", "schedules history", "doctor", "migrate status", "jobs show 1")
+    missing = [project.run(*words.split()) for words in looks]
+    project.database.touch()
+
+    assert [project.run(*words.split()) for words in looks] == missing
+    assert [answer.code for answer in missing] == [0, 0, 0, 0, 0, 0, 7]
+    assert project.database.stat().st_size == 0
+    project.good("run-once", "--dry-run")
+    assert project.database.stat().st_size == 0
+    project.good("apply")
+    assert project.good("migrate", "status", "-o", "json").json["is_current"] is True
+
+
+def test_a_database_of_another_program(project: Project) -> None:
+    """One with a table `background_jobs` of its own is named as somebody else's, and is not changed by a byte."""
+    with sqlite3.connect(project.database) as connection:
+        connection.execute("CREATE TABLE background_jobs (id INTEGER PRIMARY KEY, what TEXT)")
+        connection.execute("INSERT INTO background_jobs VALUES (1, 'mail')")
+    connection.close()
+    before = project.database.read_bytes()
+    said = f"the database {project.database} belongs to something else: it has a table background_jobs"
+    migrating = ("migrate status", "migrate check", "migrate down --yes")
+    for words in (*READING, *WRITING, *migrating, "run-once --dry-run", "run-once --no-sync"):
+        refused(project, words, said)
+    doctor = project.run("doctor")
+    assert (doctor.code, said in doctor.out) == (1, True)
+    assert project.database.read_bytes() == before
 
 
 @contextmanager
