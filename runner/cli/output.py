@@ -35,6 +35,7 @@ class Format(StrEnum):
 EXIT_CODES: tuple[tuple[type[errors.RunnerError], int], ...] = (
     (errors.ConfigInvalid, 3),
     (errors.HandlerNotFound, 3),
+    (errors.UnsetVariable, 3),
     (errors.RemovalsRefused, 4),
     (errors.NotAllowed, 4),
     (errors.NotFound, 5),

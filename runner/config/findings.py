@@ -45,8 +45,11 @@ class Findings:
         self._settled |= self._current
         self._current = set()
 
-    def error(self, code: str, path: Path, message: str, hint: str | None = None, *, at_key: bool = False) -> None:
-        self._add("error", code, path, message, hint, at_key)
+    def error(
+        self, code: str, path: Path, message: str, hint: str | None = None, *, at_key: bool = False, subject: str = ""
+    ) -> None:
+        """`subject` is what the message is about, where its words differ with the path."""
+        self._add("error", code, path, message, hint, at_key, subject)
 
     def warning(self, code: str, path: Path, message: str, hint: str | None = None) -> None:
         self._add("warning", code, path, message, hint, at_key=False)
@@ -77,15 +80,18 @@ class Findings:
         """Whether an error stands at the path or below it."""
         return path in self._broken
 
-    def _add(self, severity: Severity, code: str, path: Path, message: str, hint: str | None, at_key: bool) -> None:
+    def _add(
+        self, severity: Severity, code: str, path: Path, message: str, hint: str | None, at_key: bool, subject: str = ""
+    ) -> None:
         place = self.document.key_place(path) if at_key else self.document.place(path)
         if severity == "error":
             self._broken.update(path[:length] for length in range(len(path) + 1))
         if place not in self._settled:
-            self._keep(Problem(code, message, *place, path=dotted(path), hint=hint, severity=severity))
+            self._keep(Problem(code, message, *place, path=dotted(path), hint=hint, severity=severity), subject)
 
-    def _keep(self, problem: Problem) -> None:
+    def _keep(self, problem: Problem, subject: str = "") -> None:
         if not self.is_full:
-            self._problems.setdefault((problem.code, problem.line, problem.column, problem.message), problem)
+            known_by = (problem.code, problem.line, problem.column, subject or problem.message)
+            self._problems.setdefault(known_by, problem)
         if problem.is_error:
             self._current.add(Place(problem.line, problem.column))

@@ -63,13 +63,14 @@ class Intake:
         )
 
     def scheduled(self, schedule: Schedule, now: datetime) -> NewJob:
-        """The job of a schedule, without its slot."""
+        """The job of a schedule, without its slot. Raises UnsetVariable, PayloadInvalid."""
         if schedule.workflow is not None:
             raise NotThereYet(f"schedule {schedule.name} starts workflow {schedule.workflow}: workflows come later")
         call = Call(
             schedule.priority, None, schedule.project_id, timeout=schedule.timeout, retry=schedule.retry
         )  # fmt: skip
-        job = self.job(schedule.target, resolve(dict(schedule.payload), self.environ), now, call)
+        payload = resolve(dict(schedule.payload), self.environ, ("schedules", schedule.name, "payload"))
+        job = self.job(schedule.target, payload, now, call)
         return replace(job, schedule_name=schedule.name)
 
     def _type(self, name: str) -> JobType:

@@ -11,8 +11,9 @@ from runner.config.payload import complaints, complete
 from runner.config.payload_schema import check_schema, typos
 from runner.config.places import Path
 from runner.config.raw import Data, entries, steps
-from runner.config.references import StepResult, UnsetVariable, in_text, resolve, texts_in
+from runner.config.references import StepResult, in_text, resolve, texts_in
 from runner.config.rules import Complaint
+from runner.domain.errors import UnsetVariable
 
 
 def check_payloads(findings: Findings, data: Data, environ: Mapping[str, str]) -> None:

@@ -42,8 +42,8 @@ def _check_variable(findings: Findings, path: Path, variable: Variable, environ:
     if not in_payload(path) and not in_notify(path):
         findings.error("reference", path, f"${{{variable.name}}} is not read here", f"write the value itself: {WHERE}")
     elif not variable.is_set(environ):
-        hint = f"set it, or write ${{{variable.name}:-default}}"
-        findings.error("unset-variable", path, f"the environment has no {variable.name}", hint)
+        unset = variable.unset(path)
+        findings.error("unset-variable", path, unset.message, unset.hint, subject=variable.name)
     elif in_payload(path) and variable.looks_secret:
         hint = "let the handler read it from the environment; payloads are stored and shown"
         findings.warning("secret-in-payload", path, f"{variable.name} looks like a secret", hint)

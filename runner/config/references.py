@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from runner.domain.errors import RunnerError
+from runner.config.places import Path, dotted
+from runner.domain.errors import UnsetVariable
 
 REFERENCE = re.compile(
     r"(?P<escape>\$\$\{)"
@@ -20,14 +21,6 @@ REFERENCE = re.compile(
 )
 STEP_PATH = re.compile(r"\s*steps\.(?P<step>[A-Za-z0-9_][A-Za-z0-9_-]*)\.result(?P<path>(?:\.[A-Za-z0-9_-]+)*)\s*")
 SECRETS = re.compile(r"SECRET|TOKEN|PASSWORD|PASSWD|API_?KEY|(?:^|_)KEY(?:_|$)", re.IGNORECASE)
-
-
-class UnsetVariable(RunnerError):
-    """A reference to the environment that has no value and no default."""
-
-    def __init__(self, name: str) -> None:
-        super().__init__(f"the environment has no {name}", f"set it, or write ${{{name}:-default}}")
-        self.name = name
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,13 +37,20 @@ class Variable:
     def is_set(self, environ: Mapping[str, str]) -> bool:
         return self.fallback is not None or self.name in environ
 
-    def value(self, environ: Mapping[str, str]) -> str:
-        """As in a shell, an empty variable counts as unset where there is a default."""
+    def value(self, environ: Mapping[str, str], path: Path = ()) -> str:
+        """As in a shell, an empty variable counts as unset where there is a default. `path` is where it stands."""
         if self.fallback is not None:
             return environ.get(self.name) or self.fallback
         if self.name not in environ:
-            raise UnsetVariable(self.name)
+            raise self.unset(path)
         return environ[self.name]
+
+    def unset(self, path: Path) -> UnsetVariable:
+        """What is said where it has no value, whoever finds out."""
+        where = f", which {dotted(path)} refers to" if path else ""
+        return UnsetVariable(
+            f"the environment has no {self.name}{where}", f"set it, or write ${{{self.name}:-default}}"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +80,7 @@ def references_in(value: Any) -> list[Reference]:
     return [reference for _, text in texts_in(value) for reference in in_text(text)]
 
 
-def texts_in(value: Any, path: tuple[str | int, ...] = ()) -> Iterator[tuple[tuple[str | int, ...], str]]:
+def texts_in(value: Any, path: Path = ()) -> Iterator[tuple[Path, str]]:
     """The texts in a value that hold something like a reference, with their paths."""
     if isinstance(value, str):
         if "${" in value:
@@ -97,26 +97,26 @@ def in_text(text: str) -> list[Reference]:
     return [_reference(match, text) for match in REFERENCE.finditer(text) if match["escape"] is None]
 
 
-def resolve(value: Any, environ: Mapping[str, str]) -> Any:
-    """The value with each `${NAME}` replaced. What a step will give stays as it is. Raises UnsetVariable.
+def resolve(value: Any, environ: Mapping[str, str], path: Path = ()) -> Any:
+    """The value at the path with each `${NAME}` replaced. What a step will give stays. Raises UnsetVariable.
 
     >>> resolve(["${USER}@${HOST:-localhost}", "$${USER}"], {"USER": "ann"})
     ['ann@localhost', '${USER}']
     """
     if isinstance(value, str):
-        return REFERENCE.sub(_replacement(environ), value) if "${" in value else value
+        return REFERENCE.sub(_replacement(environ, path), value) if "${" in value else value
     if isinstance(value, Mapping):
-        return {key: resolve(child, environ) for key, child in value.items()}
+        return {key: resolve(child, environ, (*path, key)) for key, child in value.items()}
     if isinstance(value, list | tuple):
-        return [resolve(child, environ) for child in value]
+        return [resolve(child, environ, (*path, index)) for index, child in enumerate(value)]
     return value
 
 
-def _replacement(environ: Mapping[str, str]) -> Callable[[re.Match[str]], str]:
+def _replacement(environ: Mapping[str, str], path: Path) -> Callable[[re.Match[str]], str]:
     def replace(match: re.Match[str]) -> str:
         if match["escape"]:
             return "${"
-        return _variable(match).value(environ) if match["name"] else match[0]
+        return _variable(match).value(environ, path) if match["name"] else match[0]
 
     return replace
 

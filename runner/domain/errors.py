@@ -54,6 +54,10 @@ class PayloadInvalid(RunnerError):
         self.problems = list(problems)
 
 
+class UnsetVariable(RunnerError):
+    """The file refers to a variable that the environment does not have."""
+
+
 class Conflict(RunnerError):
     """Too late, or already there: the state of the thing forbids the call."""
 

@@ -190,3 +190,32 @@ def test_schema_prints_the_schema_of_the_file(project: Project) -> None:
     """`schema` prints the JSON Schema that the project ships, whole."""
     shipped = Path(__file__).parents[2] / "schemas" / "schedules.schema.json"
     assert json.loads(project.good("schema").out) == json.loads(shipped.read_text(encoding="utf-8"))
+
+
+UNSET = """\
+version: 1
+runner: {handler_packages: [tests]}
+job_types:
+  ok: {handler: tests.interfaces.cli_handlers.ok}
+schedules:
+  hourly: {job: ok, cron: "0 * * * *", payload: {name: "${WHO}"}}
+"""
+BACKFILL = ("schedules", "backfill", "hourly", "--from", "2026-01-01T00:00Z", "--to", "2026-01-01T02:00Z")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [("plan",), ("apply",), ("run-once",), ("schedules", "next"), ("schedules", "trigger", "hourly"), BACKFILL],
+)
+def test_an_unset_variable_is_told_alike_from_the_file_and_from_the_database(
+    project: Project, command: tuple[str, ...]
+) -> None:
+    """Whoever finds it, in the file or in the stored revision: schedule, place, remedy, and exit 3."""
+    project.write(UNSET)
+    project.good("apply", WHO="me")
+    answer = project.run(*command)
+    assert (answer.code, answer.out) == (3, "")
+    assert "the environment has no WHO, which schedules.hourly.payload.name refers to\n" in answer.err
+    assert "help: set it, or write ${WHO:-default}\n" in answer.err
+    problem = project.run("validate", "-o", "json").json["problems"][0]
+    assert f"{problem['message']}\n" in answer.err

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from runner.config.references import Malformed, StepResult, UnsetVariable, Variable, references_in, resolve
+from runner.config.references import Malformed, StepResult, Variable, references_in, resolve
+from runner.domain.errors import UnsetVariable
 from tests.unit.config_texts import load
 
 ENVIRON = {"NAME": "x", "EMPTY": ""}
@@ -39,11 +40,30 @@ def test_what_was_inserted_is_not_read_again() -> None:
     assert resolve("${A}", {"A": "${B}", "B": "no"}) == "${B}"
 
 
-def test_a_variable_that_is_not_set_is_an_error_that_names_it() -> None:
+def test_a_variable_that_is_not_set_is_an_error_that_names_it_and_its_place() -> None:
     with pytest.raises(UnsetVariable) as caught:
-        resolve(["${NONE}"], ENVIRON)
-    assert caught.value.name == "NONE"
-    assert "NONE" in caught.value.message
+        resolve({"feeds": ["a", "${NONE}"]}, ENVIRON, ("schedules", "news", "payload"))
+    assert caught.value.message == "the environment has no NONE, which schedules.news.payload.feeds[1] refers to"
+    assert caught.value.hint == "set it, or write ${NONE:-default}"
+
+
+ANCHORED = """\
+version: 1
+x-feeds: &feeds {url: "${NEITHER}/${NONE}"}
+job_types: {j: {handler: handlers.a.b}}
+schedules:
+  a: {job: j, every: 1h, payload: *feeds}
+  b: {job: j, every: 1h, payload: *feeds}
+"""
+
+
+def test_an_unset_variable_behind_an_anchor_is_one_problem() -> None:
+    """What several entries share is written once, so it is said once; two names in one text are two."""
+    problems = load(ANCHORED).problems
+    assert [(problem.line, problem.message) for problem in problems] == [
+        (2, "the environment has no NEITHER, which schedules.a.payload.url refers to"),
+        (2, "the environment has no NONE, which schedules.a.payload.url refers to"),
+    ]
 
 
 @pytest.mark.parametrize(
