@@ -18,7 +18,7 @@ import typer
 from runner.cli.config import AllowRemovals
 from runner.cli.main import cli, length, moment
 from runner.cli.output import note
-from runner.domain.errors import NotFound
+from runner.domain.errors import NotFound, UsageError
 
 if TYPE_CHECKING:
     from runner.app import App
@@ -47,13 +47,18 @@ class Chosen:
     queues: frozenset[str]
 
     def fires(self, schedule: Schedule, definitions: Definitions) -> bool:
+        return not self._against(schedule, definitions)
+
+    def _against(self, schedule: Schedule, definitions: Definitions) -> list[tuple[str, str | None]]:
+        """The options that leave this schedule out, each with what it would have to name as well."""
         job_type = definitions.job_types.get(schedule.job or "")
-        return (
-            (not self.schedules or schedule.name in self.schedules)
-            and (not self.types or schedule.job in self.types)
-            and (not self.workflows or schedule.workflow in self.workflows)
-            and (not self.queues or (job_type is not None and job_type.queue in self.queues))
+        wanted = (
+            ("--type", self.types, schedule.job),
+            ("--schedule", self.schedules, schedule.name),
+            ("--workflow", self.workflows, schedule.workflow),
+            ("--queue", self.queues, job_type.queue if job_type is not None else None),
         )
+        return [(option, value) for option, names, value in wanted if names and value not in names]
 
     def check(self, definitions: Definitions) -> None:
         """Each name must be known: a typing error in CI must not pass as 'nothing due'."""
@@ -73,6 +78,25 @@ class Chosen:
         unused = self.queues - {job_type.queue for job_type in definitions.job_types.values()}
         if unused:
             raise NotFound(f"no job type has the queue {min(unused)!r}", "runner config")
+
+    def check_trigger(self, schedule: Schedule, definitions: Definitions) -> None:
+        """A job that is enqueued and not taken must not pass as a good run."""
+        against = self._against(schedule, definitions)
+        if not against:
+            return
+        more = " ".join(f"{option} {value}" for option, value in against if value is not None)
+        others = " and ".join(option for option, value in against if value is None)
+        raise NotFound(
+            f"schedule {schedule.name} is triggered, but the selection ({self._words()}) leaves it out",
+            f"leave out --trigger {schedule.name}, or {f'leave out {others}' if others else f'add {more}'}",
+        )
+
+    def _words(self) -> str:
+        given = (
+            ("--type", self.types), ("--schedule", self.schedules), ("--workflow", self.workflows),
+            ("--queue", self.queues),
+        )  # fmt: skip
+        return " ".join(f"{option} {name}" for option, names in given for name in sorted(names))
 
     def selection(self, definitions: Definitions) -> Selection:
         """Which jobs the worker takes."""
@@ -129,6 +153,8 @@ def run_once(
     chosen = Chosen(
         frozenset(types or ()), frozenset(schedules or ()), frozenset(workflows or ()), frozenset(queues or ())
     )
+    if junit is not None and dry_run:
+        raise UsageError("--junit reports what ran, and --dry-run runs nothing", "what would run: --dry-run -o json")
     if junit is not None:
         check_writable(junit)
     options = Options(tuple(trigger or ()), length("--wait", wait), length("--timeout", timeout), fail_fast)
@@ -171,6 +197,8 @@ class Call:
         found = settings(flags, os.environ, options)
         if not found.jobs_enabled:
             return self._disabled()
+        if loaded is not None:
+            self._check(loaded.require())  # before there is a database
         _warn_of_old_sqlite()
         clock = Clock() if self.now is None else SimulatedClock(moment(self.now))
         app = App(found, os.environ) if loaded is not None else open_existing(found, os.environ)
@@ -189,29 +217,36 @@ class Call:
         return 0
 
     def _on(self, app: App, loaded: Any, clock: Any) -> Report | None:
-        definitions = app.reloader.in_force().definitions if loaded is None else loaded.require()
-        self.chosen.check(definitions)
-        triggers = self._triggers(definitions)
-        if loaded is not None:
+        from runner.cli.run_dry import show, standing
+
+        before = standing(app) if self.dry_run else None
+        if loaded is None:
+            definitions = app.reloader.in_force().definitions
+            self._check(definitions)
+        else:
             revision, _ = app.reloader.apply(
                 loaded, clock.now(), allow_removals=self.allow_removals, lookback=self.since or timedelta(0)
             )
             definitions = revision.definitions
+        triggers = self._triggers(definitions)
         scheduler = app.scheduler(window=self.since, only=lambda one: self.chosen.fires(one, definitions))
-        if self.dry_run:
-            from runner.cli.run_dry import show
-
-            show(app, scheduler, definitions, self.chosen, triggers, clock.now(), self.output)
+        if before is not None:
+            show(app, scheduler, definitions, self.chosen, triggers, before, clock.now(), self.output)
             return None
         return self._drain(app, scheduler, definitions, triggers, clock)
 
-    def _triggers(self, definitions: Definitions) -> tuple[str, ...]:
+    def _check(self, definitions: Definitions) -> None:
+        """What the call names must be there, and be selected."""
         from runner.config.suggest import Suggester, did_you_mean
 
+        self.chosen.check(definitions)
         for name in self.options.trigger:
             if name not in definitions.schedules:
                 hint = did_you_mean(Suggester().closest(name, definitions.schedules)) or "runner schedules list"
                 raise NotFound(f"there is no schedule {name!r}", hint)
+            self.chosen.check_trigger(definitions.schedules[name], definitions)
+
+    def _triggers(self, definitions: Definitions) -> tuple[str, ...]:
         if not self.trigger_all:
             return self.options.trigger
         every = [

@@ -118,7 +118,50 @@ def test_names_that_do_not_exist_are_5(kinds: Project, arguments: tuple[str, ...
     answer = kinds.run("run-once", *arguments)
     assert (answer.code, answer.out) == (5, "")
     assert said in answer.err
-    assert kinds.rows("SELECT count(*) FROM config_revisions") == [(0,)]
+    assert not kinds.database.exists()
+
+
+@pytest.mark.parametrize(
+    ("selection", "remedy"),
+    [
+        ("--type bad", "add --type ok"),
+        ("--queue slow", "add --queue default"),
+        ("--schedule s-bad", "add --schedule s-ok"),
+        ("--schedule s-bad --type bad", "add --type ok --schedule s-ok"),
+        ("--type ok --queue slow --queue default --schedule s-slow --schedule s-bad --type bad --type slow-lane",
+         "add --schedule s-ok"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("more", ["", "--dry-run", "--trigger-all"])
+def test_a_trigger_outside_the_selection_is_5(kinds: Project, selection: str, remedy: str, more: str) -> None:
+    """Its job would be enqueued and never run: 5 before there is a database, with schedule, selection and remedy."""
+    answer = kinds.run("run-once", *selection.split(), "--trigger", "s-ok", *more.split())
+    assert (answer.code, answer.out) == (5, "")
+    first, second = answer.err.splitlines()
+    words = sorted(selection.replace(" --", "\n--").splitlines())
+    shown = first.removeprefix("error: schedule s-ok is triggered, but the selection (").removesuffix(") leaves it out")
+    assert sorted(shown.replace(" --", "\n--").splitlines()) == words
+    assert second == f"help: leave out --trigger s-ok, or {remedy}"
+    assert not kinds.database.exists()
+
+
+def test_a_trigger_outside_the_selection_changes_nothing(kinds: Project) -> None:
+    """With a database, and with --no-sync: no job, no new revision."""
+    kinds.good("apply")
+    before = kinds.contents()
+    kinds.write(KINDS.replace("0 * * * *", "5 * * * *"))
+    for more in ((), ("--no-sync",)):
+        answer = kinds.run("run-once", "--type", "bad", "--trigger", "s-ok", *more)
+        assert (answer.code, answer.out) == (5, "")
+    assert kinds.contents() == before
+
+
+def test_a_trigger_outside_a_selected_workflow(project: Project) -> None:
+    """A schedule of a job cannot be made a part of a workflow: the remedy is to leave one of the two out."""
+    project.write(BASE + "  flow: {workflow: w, every: 1h}\nworkflows: {w: {steps: {one: {job: ok}}}}\n")
+    answer = project.run("run-once", "--workflow", "w", "--trigger", "hourly")
+    assert answer.code == 5
+    assert answer.err.endswith("help: leave out --trigger hourly, or leave out --workflow\n")
 
 
 def test_since_lets_a_new_schedule_look_back(project: Project) -> None:
@@ -224,6 +267,64 @@ def test_dry_run_says_what_would_run_and_runs_nothing(project: Project, snapshot
     assert (data["format_version"], data["dry_run"]) == (1, True)
 
 
+def test_a_dry_run_has_the_shape_of_a_run(project: Project) -> None:
+    """The same document; what only the copy has carries no number, no revision and no time of its making."""
+    project.good("apply", "--now", NOW)
+    project.good("enqueue", "ok", "--at", "2026-01-01")
+    words = ("run-once", "--trigger", "daily", "--now", "2026-11-22T14:10Z", "-o", "json")
+    dry = project.good(*words, "--dry-run").json
+    real = project.good(*words).json
+    assert set(dry) == set(real) | {"dry_run"}
+    assert [set(dry[name][0]) for name in ("jobs", "slots")] == [set(real[name][0]) for name in ("jobs", "slots")]
+    assert set(dry["summary"]) == set(real["summary"]) == SUMMARY
+    assert {name: dry["summary"][name] for name in ("pending", "slots_fired", "slots_skipped", "refused")} == {
+        "pending": 3, "slots_fired": 1, "slots_skipped": 1, "refused": [],
+    }  # fmt: skip
+    told = {(job["schedule_name"], job["id"], job["revision"], job["created_at"] is None) for job in dry["jobs"]}
+    assert told == {(None, 1, 1, False), ("daily", None, 1, True), ("hourly", None, 1, True)}
+    assert [(slot["outcome"], slot["job_id"], slot["decided_at"]) for slot in dry["slots"]] == [
+        ("skipped_missed", None, None), ("enqueued", None, None),
+    ]  # fmt: skip
+    assert [slot["slot"] for slot in dry["slots"]] == [slot["slot"] for slot in real["slots"]]
+
+
+def test_a_dry_run_gives_no_number_of_what_it_made_up(project: Project) -> None:
+    """A new file has no revision yet; a job of the dry run that keeps a slot from firing has no number either."""
+    data = project.good(
+        "run-once", "--dry-run", "--trigger", "hourly", "--since", "24h", "--now", NOW, "-o", "json"
+    ).json
+    assert {(job["schedule_name"], job["id"], job["revision"]) for job in data["jobs"]} == {
+        ("hourly", None, None), ("daily", None, None),
+    }  # fmt: skip
+    (refused,) = (slot for slot in data["slots"] if slot["outcome"] == "skipped_overlap")
+    assert (refused["reason"], refused["blocker_id"]) == ("a job of this run is not finished", None)
+
+
+def test_a_dry_run_tells_what_would_be_refused(project: Project) -> None:
+    """A trigger that the overlap policy refuses is in the summary, as in a run, and on stderr in words."""
+    project.good("apply")
+    project.good("schedules", "trigger", "hourly")
+    said = "schedule hourly was not triggered: job 1 is not finished (overlap: skip)"
+    words = ("run-once", "--dry-run", "--trigger", "hourly")
+    assert project.good(*words, "-o", "json").json["summary"]["refused"] == [said]
+    assert project.good(*words).err == f"would not run: {said}\n"
+
+
+def test_a_dry_run_forgets_what_was_decided_at_that_time_before(project: Project) -> None:
+    """Slots that an earlier run decided at the same --now are not told again."""
+    project.good("run-once", "--since", "24h", "--now", NOW)
+    data = project.good("run-once", "--dry-run", "--since", "24h", "--now", NOW, "-o", "json").json
+    assert (data["jobs"], data["slots"]) == ([], [])
+
+
+def test_a_dry_run_has_nothing_for_junit(project: Project) -> None:
+    """--dry-run --junit FILE is wrong usage, and writes no file."""
+    answer = project.run("run-once", "--dry-run", "--trigger-all", "--junit", "reports/junit.xml")
+    assert (answer.code, answer.out) == (2, "")
+    assert answer.err.startswith("error: --junit reports what ran, and --dry-run runs nothing\nhelp: ")
+    assert not (project.folder / "reports").exists()
+
+
 def test_a_dry_run_needs_no_database(project: Project) -> None:
     """Where there is none, a dry run creates none."""
     out = project.good("run-once", "--dry-run").out
@@ -318,7 +419,7 @@ def test_a_refused_trigger_makes_it_1(project: Project) -> None:
     """A trigger that the overlap policy refuses is told on stderr and makes the run bad."""
     project.good("apply")
     project.good("schedules", "trigger", "hourly")
-    answer = project.run("run-once", "--type", "bad", "--trigger", "hourly", "-o", "json")
+    answer = project.run("run-once", "--trigger", "hourly", "-o", "json")
     assert answer.code == 1
     assert answer.json["summary"]["refused"] == [
         "schedule hourly was not triggered: job 1 is not finished (overlap: skip)"
