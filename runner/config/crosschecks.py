@@ -13,6 +13,7 @@ from runner.config.payload_checks import check_payloads
 from runner.config.places import Path
 from runner.config.raw import entries, items, mapping, needs_of, steps
 from runner.config.reference_checks import check_references
+from runner.config.retries import check_retries
 from runner.config.suggest import did_you_mean
 from runner.config.timings import check_timings
 from runner.config.words import listed
@@ -26,6 +27,7 @@ def cross_check(findings: Findings, environ: Mapping[str, str]) -> None:
     for check in (_check_types, _check_schedules, _check_renames, _check_workflows, _check_notify):
         check(findings, data)
     check_timings(findings, data)
+    check_retries(findings, data)
     findings.next_stage()
     check_references(findings, data, environ)
     check_payloads(findings, data, environ)
@@ -68,10 +70,19 @@ def _check_schedules(findings: Findings, data: Mapping[str, Any]) -> None:
         _choose(findings, path, entry, "cron", "every")
         _exists(findings, (*path, "job"), entry.get("job"), data, "job_types", "job type")
         _exists(findings, (*path, "workflow"), entry.get("workflow"), data, "workflows", "workflow")
-        for name in ("payload", "retry", "priority"):
-            if "workflow" in entry and "job" not in entry and name in entry:
-                message = f"{name} has no meaning beside workflow"
-                findings.error("conflict", (*path, name), message, f"write {name} in its steps", at_key=True)
+        if "job" not in entry:
+            _idle(findings, path, entry, "workflow", ("payload", "retry", "priority"), "write it in the steps")
+        if "cron" not in entry:
+            _idle(findings, path, entry, "every", ("seconds", "day_match", "clock_change"), "remove it, or write cron")
+
+
+def _idle(
+    findings: Findings, path: Path, entry: Mapping[str, Any], beside: str, names: Collection[str], hint: str
+) -> None:
+    for name in names:
+        if beside in entry and name in entry:
+            message = f"{name} has no meaning beside {beside}"
+            findings.error("conflict", (*path, name), message, hint, at_key=True)
 
 
 def _choose(findings: Findings, path: Path, entry: Mapping[str, Any], one: str, other: str) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from typing import Any
 
 from runner.domain.duration import parse_duration
@@ -37,12 +38,18 @@ def retry_policy(data: Data | bool) -> RetryPolicy:
     fields = dict(ONE_ATTEMPT if isinstance(data, bool) else data)
     if "delay" in fields:
         written = fields["delay"]
-        fields["delay"] = tuple(parse_duration(delay) for delay in ([written] if isinstance(written, str) else written))
+        fields["delay"] = (parse_duration(written),) if isinstance(written, str) else _waits(written)
     if "max_delay" in fields:
         fields["max_delay"] = parse_duration(fields["max_delay"])
     fields |= {name: float(fields[name]) for name in ("factor", "jitter") if name in fields}
     fields |= {name: tuple(fields[name]) for name in ("retry_on", "give_up_on") if name in fields}
     return RetryPolicy(**fields)
+
+
+def _waits(written: Sequence[str]) -> tuple[timedelta, ...]:
+    """Two at least: one alone would be what a backoff starts from."""
+    waits = tuple(parse_duration(delay) for delay in written)
+    return waits * 2 if len(waits) == 1 else waits
 
 
 def priority(written: str | int) -> int:

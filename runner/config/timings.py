@@ -12,7 +12,7 @@ from runner.config.build import instant
 from runner.config.findings import Findings
 from runner.config.places import Path
 from runner.config.raw import Data, entries, items, mapping
-from runner.config.words import shown
+from runner.config.words import label, shown
 from runner.domain.cron import Cron, CronError, UnknownZone, zone
 from runner.domain.cron_text import Fields
 from runner.domain.duration import DurationError, format_duration, parse_duration
@@ -24,6 +24,7 @@ SAMPLE_START = datetime(2026, 1, 1, tzinfo=UTC)
 SAMPLE_SLOTS = 8
 MANY_TIMES = 1_500
 DAY = 86_400
+MOMENT = timedelta(microseconds=1)
 HINTED_ZONES = 20  # looking for the closest of 600 names takes its time
 
 
@@ -33,9 +34,9 @@ def check_timings(findings: Findings, data: Data) -> None:
     file_zone = zones.checked(("timezone",), data.get("timezone", "UTC"))
     for path, entry in entries(data, "schedules"):
         name = zones.checked((*path, "timezone"), entry["timezone"]) if "timezone" in entry else file_zone
-        crons = list(_crons(findings, path, entry, name))
-        _check_jitter(findings, path, entry, crons)
-        _check_bounds(findings, path, entry, name)
+        crons = dict(_crons(findings, path, entry, name))
+        _check_jitter(findings, path, entry, list(crons.values()))
+        _check_bounds(findings, path, entry, name, crons)
 
 
 class _Zones:
@@ -77,8 +78,8 @@ def _check_heartbeat(findings: Findings, runner: Data) -> None:
         findings.error("stalled-after", ("runner", field), f"{message} ({format_duration(beat)})", hint)
 
 
-def _crons(findings: Findings, path: Path, entry: Data, timezone: str) -> Iterator[Cron]:
-    """The expressions of a schedule that can be read."""
+def _crons(findings: Findings, path: Path, entry: Data, timezone: str) -> Iterator[tuple[Path, Cron]]:
+    """The expressions of a schedule that can be read, with their paths."""
     options: dict[str, Any] = {"timezone": timezone, "name": str(path[-1])}
     if isinstance(entry.get("seconds"), bool):
         options["seconds"] = entry["seconds"]
@@ -93,7 +94,7 @@ def _crons(findings: Findings, path: Path, entry: Data, timezone: str) -> Iterat
         else:
             for warning in cron.warnings():
                 findings.warning("cron-unusual", at, warning)
-            yield cron
+            yield at, cron
 
 
 def _check_jitter(findings: Findings, path: Path, entry: Data, crons: list[Cron]) -> None:
@@ -134,13 +135,28 @@ def _slots(cron: Cron) -> Iterator[datetime]:
         slot = cron.next(slot)
 
 
-def _check_bounds(findings: Findings, path: Path, entry: Data, timezone: str) -> None:
-    if any(findings.is_broken((*path, field)) for field in ("from", "until")):
+def _check_bounds(findings: Findings, path: Path, entry: Data, timezone: str, crons: dict[Path, Cron]) -> None:
+    if findings.is_full or any(findings.is_broken((*path, field)) for field in ("from", "until")):
         return
     starts, until = entry.get("from"), entry.get("until")
-    if isinstance(starts, str) and isinstance(until, str) and instant(until, timezone) <= instant(starts, timezone):
+    if not isinstance(starts, str) or not isinstance(until, str):
+        return
+    first, last = instant(starts, timezone), instant(until, timezone)
+    if last <= first:
         message = f"until ({until}) is not later than from ({starts})"
         findings.error("interval", (*path, "until"), message, "write a later time")
+        return
+    for at, cron in crons.items():
+        slot = cron.next(first - MOMENT)
+        if slot is None or slot > last:
+            message = f"{label(at)} never fires between from ({starts}) and until ({until})"
+            findings.error("cron", at, message, _later(slot, cron))
+
+
+def _later(slot: datetime | None, cron: Cron) -> str:
+    if slot is None:
+        return "write an earlier from"
+    return f"its first time after from is {slot.astimezone(zone(cron.timezone)):%Y-%m-%d %H:%M %Z}: write a later until"
 
 
 def _span(text: Any) -> timedelta | None:

@@ -93,7 +93,7 @@ EVERY_FIELD: dict[str, Any] = {
         "timeout": "5m",
         "retry": {
             "max_attempts": 4,
-            "backoff": "linear",
+            "backoff": "exponential",
             "delay": "3s",
             "factor": 3,
             "max_delay": "1m",

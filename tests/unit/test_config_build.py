@@ -125,6 +125,7 @@ def retry_of(defaults: str, own: str) -> RetryPolicy:
         ("retry: false", "", RetryPolicy(max_attempts=1)),
         ("retry: false", "retry: {delay: 1s}", RetryPolicy(delay=(SECONDS,))),
         ("", "retry: {delay: [1s, 1m]}", RetryPolicy(delay=(SECONDS, MINUTES))),
+        ("", "retry: {delay: [1s]}", RetryPolicy(delay=(SECONDS, SECONDS))),
         ("", "retry: {backoff: fixed, max_delay: 1m}", RetryPolicy(backoff="fixed", max_delay=MINUTES)),
     ],
 )

@@ -115,12 +115,29 @@ MISTAKES = [
     ("choice", f"{TOP}schedules: {{¶s: {{job: j}}}}\n"),
     ("choice", f"{TOP}schedules: {{¶s: {{every: 1h}}}}\n"),
     ("conflict", DIGEST + "schedules: {s: {workflow: w, every: 1h, ¶payload: {}}}"),
+    ("conflict", schedule("every: 1h, ¶clock_change: skip")),
+    ("conflict", schedule("every: 1h, ¶day_match: any")),
+    ("conflict", schedule("every: 1h, ¶seconds: true")),
+    ("conflict", job_type("retry: {delay: [1s, 2s], ¶factor: 3}")),
+    ("conflict", job_type("retry: {¶backoff: fixed, delay: [1s]}")),
+    ("conflict", job_type("retry: {backoff: linear, ¶factor: 3}")),
+    (
+        "conflict",
+        job_type("retry: {¶factor: 3}").replace("job_types", "defaults: {retry: {backoff: fixed}}\njob_types"),
+    ),
+    ("conflict", schedule("every: 1h, retry: {¶factor: 3}").replace("a.b}", "a.b, retry: {delay: [1s]}}")),
+    ("conflict", workflow("a: {job: j, retry: {delay: [1s], ¶factor: 3}}")),
+    ("max-delay", job_type("retry: {delay: ¶1h}")),
+    ("max-delay", job_type("retry: {delay: [1s, ¶1h, 10m]}")),
+    ("max-delay", "version: 1\ndefaults: {retry: {delay: ¶2s, max_delay: 1s}}\n"),
     ("timezone", schedule("every: 1h, timezone: ¶CET+1")),
     ("timezone", "version: 1\ntimezone: ¶Europe/Berln\n"),
     ("cron", schedule('cron: ¶"0 25 * * *"')),
     ("cron", schedule('cron: ¶"0 0 30 2 *"')),
     ("cron", schedule('cron: ["0 6 * * *", ¶"nonsense"]')),
     ("cron", schedule('cron: ¶"0 6 * * *", seconds: true')),
+    ("cron", schedule('cron: ¶"0 0 29 2 *", from: 2026-01-01, until: 2027-12-31')),
+    ("cron", schedule('cron: ["0 6 * * *", ¶"0 6 1 7 *"], from: 2026-01-01, until: 2026-06-30')),
     ("cron-unusual", schedule('cron: ¶"*/7 * * * *"')),
     ("interval", schedule("every: 1h, from: 2026-02-01, until: ¶2026-01-01")),
     ("jitter", schedule("every: 1h, jitter: ¶30m")),
@@ -184,6 +201,50 @@ def test_a_version_of_another_type_is_told_how_it_is_written(version: str) -> No
     problem = load(f"version: {version}\n").problems[0]
     assert problem.message.startswith("version must be a whole number, not ")
     assert problem.hint == "write version: 1"
+
+
+@pytest.mark.parametrize(
+    ("retry", "said"),
+    [
+        ("delay: 1h", "delay (1h) is longer than max_delay (5m if left out), which cuts it: every wait is 5m"),
+        ("delay: 1h, max_delay: 2m", "delay (1h) is longer than max_delay (2m), which cuts it: every wait is 2m"),
+        (
+            "delay: [1s, 1h]",
+            "delay[1] (1h) is longer than max_delay (5m if left out), which cuts it: that wait is 5m",
+        ),
+    ],
+)
+def test_a_delay_that_is_cut_is_a_warning_that_says_what_is_waited(retry: str, said: str) -> None:
+    loaded = load(job_type(f"retry: {{{retry}}}"))
+    assert [(problem.message, problem.hint) for problem in loaded.problems] == [
+        (said, "write max_delay: 1h, or a shorter delay")
+    ]
+    assert loaded.ok
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        job_type("retry: {delay: 5m}"),
+        job_type("retry: {delay: 1h, max_delay: 1h}"),
+        job_type("retry: {delay: [1s]}").replace("job_types", "defaults: {retry: {factor: 3}}\njob_types"),
+        job_type("retry: {max_delay: 1s}"),
+        job_type("retry: {factor: 3}").replace("job_types", "defaults: {retry: false}\njob_types"),
+        schedule('cron: "0 0 29 2 *", from: 2028-02-29, until: "2028-02-29T00:01"'),
+        schedule('cron: "0 0 29 2 *", from: "2028-02-28T23:59:59.5", until: "2028-02-29T00:00:00"'),
+        schedule('cron: "0 0 1 1 *", timezone: Asia/Tokyo, from: "2026-12-31T15:00Z", until: "2026-12-31T15:00:01Z"'),
+        schedule('cron: "0 0 1 1 *", until: 2026-06-30'),
+        schedule("every: 1h, from: 2026-01-01, until: 2026-01-02, timezone: Europe/Berlin"),
+    ],
+)
+def test_settings_that_have_a_meaning_are_not_complained_about(text: str) -> None:
+    assert load(text).problems == []
+
+
+def test_a_window_without_a_run_is_told_the_first_one_after_it() -> None:
+    problem = load(schedule('cron: "0 0 29 2 *", from: 2026-01-01, until: 2027-12-31')).problems[0]
+    assert problem.message == "cron never fires between from (2026-01-01) and until (2027-12-31)"
+    assert problem.hint == "its first time after from is 2028-02-29 00:00 UTC: write a later until"
 
 
 @pytest.mark.parametrize("size", [1024 * 1024 + 1, 3 * 1024 * 1024])
