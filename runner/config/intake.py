@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from runner.config.payload import check, complete
+from runner.config.payload import WHOLE, check, complete
 from runner.config.references import resolve
 from runner.config.suggest import Suggester, did_you_mean
 from runner.domain.errors import NotThereYet, PayloadInvalid, UnknownJobType, UsageError
 from runner.domain.job import JobPolicy, NewJob, UniqueKey
+from runner.domain.problem import Problem
 from runner.domain.retry import RetryPolicy
 from runner.domain.schedule import PRIORITIES, Definitions, JobType, Schedule, Unique
 
@@ -31,6 +33,7 @@ class Call:
     parent_id: int | None = None
 
 
+MOST_REMEDIES = 5
 NOTHING_SAID = Call()
 
 
@@ -70,7 +73,10 @@ class Intake:
             schedule.priority, None, schedule.project_id, timeout=schedule.timeout, retry=schedule.retry
         )  # fmt: skip
         payload = resolve(dict(schedule.payload), self.environ, ("schedules", schedule.name, "payload"))
-        job = self.job(schedule.target, payload, now, call)
+        try:
+            job = self.job(schedule.target, payload, now, call)
+        except PayloadInvalid as error:
+            raise PayloadInvalid(f"schedule {schedule.name}: {error.message}", error.problems, error.hint) from None
         return replace(job, schedule_name=schedule.name)
 
     def _type(self, name: str) -> JobType:
@@ -93,10 +99,23 @@ def _filled(job_type: JobType, payload: Any) -> dict[str, Any]:
     filled = dict(payload) if problems else complete(job_type.payload_schema, dict(payload))
     problems = problems or check(job_type.payload_schema, filled)
     if problems:
-        places = "; ".join(f"{problem.path or 'payload'}: {problem.message}" for problem in problems)
-        hint = next((problem.hint for problem in problems if problem.hint), None)
-        raise PayloadInvalid(f"the payload does not fit {job_type.name}: {places}", problems, hint)
+        said = "; ".join(map(_said, problems))
+        raise PayloadInvalid(f"the payload does not fit {job_type.name}: {said}", problems, _remedies(problems))
     return filled
+
+
+def _said(problem: Problem) -> str:
+    """The message, after its place where it does not name that itself."""
+    message = problem.message.removesuffix(f" in {WHOLE}")
+    is_named = re.search(rf"(?<![\w.]){re.escape(problem.path)}(?![\w.])", message)
+    return message if is_named or not problem.path else f"{problem.path}: {message}"
+
+
+def _remedies(problems: list[Problem]) -> str | None:
+    hints = [(problem.path, problem.hint) for problem in problems if problem.hint][:MOST_REMEDIES]
+    if len(problems) == 1:
+        return next((hint for _, hint in hints), None)
+    return "; ".join(dict.fromkeys(f"{path}: {hint}" if path else hint for path, hint in hints)) or None
 
 
 def _priority(said: int | str | None, default: int) -> int:

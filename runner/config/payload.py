@@ -45,11 +45,18 @@ def complete(schema: Data | None, payload: Data) -> dict[str, Any]:
 
 
 def check(schema: Data | None, payload: Any) -> list[Problem]:
-    """What does not fit, with the path of each place in the payload. Empty: it fits."""
+    """What does not fit a payload at hand, with the path of each place in it. Empty: it fits."""
     return [
-        Problem(complaint.code, complaint.message, path=dotted(complaint.path), hint=complaint.hint)
+        Problem(complaint.code, complaint.message, path=dotted(complaint.path), hint=_remedy(complaint))
         for complaint in complaints(schema, payload, Suggester())
     ]
+
+
+def _remedy(complaint: Complaint) -> str | None:
+    """As JSON is written: a payload at hand did not come from a line of the file."""
+    if complaint.missing is None:
+        return complaint.hint
+    return f"add {shown(complaint.missing)}" + (f" to {dotted(complaint.path)}" if complaint.path else "")
 
 
 def complaints(
@@ -72,9 +79,9 @@ def complaints(
 
 
 def _without_echoes(found: list[Complaint]) -> list[Complaint]:
-    """What is missing only because it is misspelt is not said twice."""
+    """Each thing once, and what is missing only because it is misspelt not at all."""
     meant = {(*complaint.path[:-1], complaint.meant) for complaint in found if complaint.meant is not None}
-    return [complaint for complaint in found if (*complaint.path, complaint.missing) not in meant]
+    return [complaint for complaint in dict.fromkeys(found) if (*complaint.path, complaint.missing) not in meant]
 
 
 def _depends_on(error: Any, later: Collection[Path]) -> bool:

@@ -83,7 +83,7 @@ def type_hint(wanted: Sequence[str], value: Any) -> str | None:
         case bool() | int() | float() if "string" in wanted:
             return f'quote it: "{json.dumps(value)}"'
         case str() if "array" in wanted:
-            return f"write [{value}]" if len(value) <= 60 else "write [..] around it"
+            return f"write [{shown(value)}]" if len(value) <= 50 else "write [..] around it"
         case str() if "boolean" in wanted:
             return "write true or false"
         case str() if {"integer", "number"} & set(wanted) and value.isdigit():
