@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from runner.cli.main import app_of, cli, moment, settings_of
-from runner.cli.output import Format, clean, counted, print_json, print_line, print_table
+from runner.cli.output import Format, clean, counted, keep_stdout, print_json, print_line, print_table
 
 if TYPE_CHECKING:
     from runner.config.load import Loaded
@@ -89,6 +89,7 @@ def contents(found: Definitions) -> str:
 def read_file(ctx: typer.Context, file: Path | None = None, no_import: bool = False) -> Loaded:
     from runner.engine.reloader import read
 
+    keep_stdout()
     return read(file or settings_of(ctx).config, os.environ, import_handlers=not no_import)
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 import runner
-from runner.cli.output import clean, fail, lost_output, note
+from runner.cli.output import clean, fail, give_stdout_back, keep_stdout, lost_output, note
 from runner.domain.errors import ConfigInvalid, RunnerError, UsageError
 
 if TYPE_CHECKING:
@@ -72,6 +72,7 @@ def settings_of(ctx: typer.Context, **flags: Any) -> Settings:
     """The settings without the file's `runner:` block: enough for commands that do not run jobs."""
     from runner.settings import settings
 
+    keep_stdout()
     return settings(ctx.obj | flags, os.environ)
 
 
@@ -139,6 +140,8 @@ def run() -> None:
         note(f"error: internal error: {type(error).__name__}: {clean(str(error))}")
         note("help: this is a bug of runner; RUNNER_DEBUG=1 shows the traceback to report")
         sys.exit(1)
+    finally:
+        give_stdout_back()
 
 
 def _open_standard_streams() -> None:

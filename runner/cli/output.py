@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -11,7 +12,7 @@ from dataclasses import asdict, is_dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from itertools import groupby
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
 import typer
 
@@ -46,6 +47,7 @@ EXIT_CODES: tuple[tuple[type[errors.RunnerError], int], ...] = (
     (errors.UsageError, 2),
     (DurationError, 2),
     (errors.NotThereYet, 2),
+    (errors.Interrupted, 130),
 )
 
 
@@ -74,7 +76,41 @@ def plain(value: object) -> object:
 
 def print_line(text: str = "") -> None:
     """A line on stdout; what the terminal's encoding cannot show is escaped."""
-    _write(sys.stdout, text)
+    _write(data_stream(), text)
+
+
+_kept: list[TextIO] = []
+
+
+def data_stream() -> TextIO:
+    """Where data goes: the stdout that this command was started with."""
+    return _kept[0] if _kept else sys.stdout
+
+
+def keep_stdout() -> None:
+    """From here on stdout is for data: what handlers print, and the processes that they start, goes to stderr."""
+    if _kept:
+        return
+    _kept.append(sys.stdout)
+    with contextlib.suppress(OSError, ValueError):  # a stdout that is no file is nobody else's either
+        sys.stdout.flush()
+        if sys.stdout.fileno() == 1:
+            _kept[0] = os.fdopen(os.dup(1), "w", encoding=sys.stdout.encoding, errors=sys.stdout.errors)
+            os.dup2(_where_stderr_goes(), 1)
+    sys.stdout = sys.stderr
+
+
+def _where_stderr_goes() -> int:
+    try:
+        return sys.stderr.fileno()
+    except (OSError, ValueError):
+        return os.open(os.devnull, os.O_WRONLY)
+
+
+def give_stdout_back() -> None:
+    """For who runs a second command in the same process."""
+    if _kept:
+        sys.stdout = _kept.pop()
 
 
 def note(text: str) -> None:
@@ -121,7 +157,7 @@ def clean(text: str) -> str:
 
 
 def is_terminal() -> bool:
-    return sys.stdout is not None and sys.stdout.isatty() and os.environ.get("TERM", "") != "dumb"
+    return data_stream() is not None and data_stream().isatty() and os.environ.get("TERM", "") != "dumb"
 
 
 def print_table(

@@ -7,7 +7,7 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from runner.cli.output import clean, slot_lines, span
+from runner.cli.output import clean, data_stream, slot_lines, span
 from runner.telemetry import Event, FiringFailed, JobProgressed, JobSettled, JobStarted, SlotsDecided, WorkerRescued
 
 
@@ -15,7 +15,7 @@ class LiveTable:
     """Rich redraws the running jobs; a line is left for each that ended."""
 
     def __init__(self) -> None:
-        self._console = Console(highlight=False, markup=False)
+        self._console = Console(file=data_stream(), highlight=False, markup=False)
         self._progress = Progress(
             TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=24),

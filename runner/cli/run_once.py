@@ -17,7 +17,7 @@ import typer
 
 from runner.cli.config import AllowRemovals
 from runner.cli.main import cli, length, moment
-from runner.cli.output import note
+from runner.cli.output import keep_stdout, note
 from runner.domain.errors import NotFound, UsageError
 
 if TYPE_CHECKING:
@@ -190,6 +190,7 @@ class Call:
         from runner.engine.reloader import read
         from runner.settings import settings
 
+        keep_stdout()
         flags = ctx.obj | {"concurrency": concurrency}
         first = settings(flags, os.environ)
         loaded = None if self.no_sync else read(first.config, os.environ)

@@ -80,3 +80,7 @@ class DatabaseUnavailable(RunnerError):
 
 class LostClaim(RunnerError):
     """The run is no longer ours: another worker has it, or it has ended. Nothing was written."""
+
+
+class Interrupted(RunnerError):
+    """Ctrl-C came, or a module raised KeyboardInterrupt, while a handler was imported."""

@@ -106,8 +106,13 @@ class EventLoop:
     def close(self) -> None:
         with self._lock:
             if self._loop is not None:
-                self._closed = True
-                self._loop.call_soon_threadsafe(self._loop.stop)
+                self._loop.call_soon_threadsafe(self._stop, self._loop)
+
+    def _stop(self, loop: asyncio.AbstractEventLoop) -> None:
+        """A coroutine that was given up keeps the loop: ended with it, one that catches everything would spin."""
+        if all(task.done() for task in self._tasks):
+            self._closed = True
+            loop.stop()
 
 
 def _cancel_soon(loop: asyncio.AbstractEventLoop, task: asyncio.Task[None], execution: Execution) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from runner.domain.errors import HandlerNotFound
+from runner.domain.errors import HandlerNotFound, Interrupted
 from runner.domain.schedule import Definitions, JobType
 
 
@@ -75,7 +75,9 @@ def _module(name: str, path: str) -> ModuleType:
         if error.name is not None and (name == error.name or name.startswith(f"{error.name}.")):
             raise HandlerNotFound(f"{path}: there is no module {error.name}", _where(name)) from None
         raise HandlerNotFound(f"{path}: module {name} wants {error.name}, which is not installed") from error
-    except (Exception, SystemExit) as error:
+    except KeyboardInterrupt:
+        raise Interrupted(f"interrupted while importing {name}") from None
+    except BaseException as error:  # user code
         raise HandlerNotFound(f"{path}: importing {name} raised {type(error).__name__}: {error}") from error
 
 
