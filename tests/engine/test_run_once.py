@@ -319,7 +319,7 @@ def test_a_refused_trigger_is_told_and_does_not_stop_the_rest(bench: Bench) -> N
     assert [job.schedule_name for job in report.jobs] == ["other"]
     assert len(report.refused) == 2
     assert "was not triggered: job 1 is not finished" in report.refused[0]
-    assert report.refused[1] == "the environment has no MAIL_TO"
+    assert report.refused[1] == "the environment has no MAIL_TO, which schedules.unset.payload.to refers to"
 
 
 def test_a_slot_that_cannot_be_fired_is_told(bench: Bench) -> None:
@@ -330,7 +330,9 @@ def test_a_slot_that_cannot_be_fired_is_told(bench: Bench) -> None:
 
     report = run(bench)
 
-    assert report.refused == ["schedule often could not be fired: the environment has no MAIL_TO"]
+    assert report.refused == [
+        "schedule often could not be fired: the environment has no MAIL_TO, which schedules.often.payload.to refers to"
+    ]
     assert states(report) == ["completed"]
 
 
