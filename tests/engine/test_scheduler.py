@@ -341,7 +341,8 @@ def test_a_slot_that_cannot_be_fired_waits(bench: Bench) -> None:
         scheduler.tick(NOW + TEN)
 
     assert [job.schedule_name for job in bench.all_jobs()] == ["other"], "others are fired all the same"
-    assert [(one.name, one.message) for one in bench.of(FiringFailed)] == [("often", "the environment has no MAIL_TO")]
+    said = "the environment has no MAIL_TO, which schedules.often.payload.to refers to"
+    assert [(one.name, one.message) for one in bench.of(FiringFailed)] == [("often", said)]
     assert (bench.slots("often"), status(bench).next_run) == ([], NOW + TEN)
 
     scheduler.environ = {"MAIL_TO": "ann@example.com"}
