@@ -120,7 +120,7 @@ def _codes() -> dict[int, str]:
     fixed = {
         0: "done and good (nothing due is good)",
         1: "done, and the answer is bad: a job failed, `validate` found errors, `doctor` found an error, "
-        "`plan --exit-code` found changes",
+        "`plan --exit-code` found changes, or runner itself failed, which is a bug",
         124: "`run-once --timeout` passed",
         130: "ended by SIGINT",
         143: "ended by SIGTERM",
@@ -128,7 +128,7 @@ def _codes() -> dict[int, str]:
     kinds: dict[int, list[str]] = {}
     for kind, code in EXIT_CODES:
         kinds.setdefault(code, []).append((kind.__doc__ or "").split(".")[0].strip())
-    return fixed | {code: "; ".join(texts) for code, texts in kinds.items()}
+    return {code: "; ".join(texts) for code, texts in kinds.items()} | fixed
 
 
 if __name__ == "__main__":

@@ -113,8 +113,8 @@ def plan(
     no_import: NoImport = False,
 ) -> None:
     """Say what applying the file would do. Changes nothing, and never creates a database."""
-    from runner.domain import plan_report
     from runner.domain.plan import plan as make_plan
+    from runner.domain.plan import report
 
     loaded = read_file(ctx, file, no_import)
     wanted = loaded.require()
@@ -122,11 +122,11 @@ def plan(
     made = make_plan(stored, wanted, moment(now), upcoming=upcoming, payload_problems=payload_problems)
     source, other = str(loaded.path), None if against is None else str(against)
     if output is PlanFormat.JSON:
-        print_json(plan_report.as_json(made))
+        print_json(report.as_json(made))
     elif output is PlanFormat.MARKDOWN:
-        print_line(plan_report.as_markdown(made, source=source, against=other))
+        print_line(report.as_markdown(made, source=source, against=other))
     else:
-        print_line(clean(plan_report.as_text(made, source=source, against=other)))
+        print_line(clean(report.as_text(made, source=source, against=other)))
     raise typer.Exit(1 if exit_code and not made.is_empty else 0)
 
 
@@ -171,8 +171,8 @@ def apply(
     no_import: NoImport = False,
 ) -> None:
     """Bring the database to the file, in one transaction: all of it or nothing."""
-    from runner.domain import plan_report
     from runner.domain.plan import plan as make_plan
+    from runner.domain.plan import report
 
     loaded = read_file(ctx, file, no_import)
     wanted = loaded.require()
@@ -185,9 +185,9 @@ def apply(
     finally:
         app.close()
     if output is Format.JSON:
-        print_json({"revision": revision.number, "is_new": is_new, "plan": plan_report.as_json(made)})
+        print_json({"revision": revision.number, "is_new": is_new, "plan": report.as_json(made)})
         return
-    print_line(clean(plan_report.as_text(made, source=str(loaded.path))))
+    print_line(clean(report.as_text(made, source=str(loaded.path))))
     print_line(f"Applied as revision {revision.number}." if is_new else f"Revision {revision.number} stays in force.")
 
 

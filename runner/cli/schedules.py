@@ -104,8 +104,8 @@ def _fire(fire: dict[str, Any]) -> str:
 
 
 def _next_of(schedule: Schedule, count: int, now: datetime) -> dict[str, Any]:
+    from runner.domain.cron.zones import zone
     from runner.domain.timing import canonical, in_words, timing
-    from runner.domain.zones import zone
 
     times, at = timing(schedule), now
     fires: list[dict[str, Any]] = []

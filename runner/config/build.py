@@ -8,10 +8,10 @@ from typing import Any, TypeVar
 
 from runner.config.formats import parse_instant
 from runner.config.merge import Data, inherit, merge_retry, priority, retry_policy, texts, unique
+from runner.domain.cron.zones import zone
 from runner.domain.duration import parse_duration
 from runner.domain.schedule import Definitions, JobType, NotifyTarget, RunnerOptions, Schedule
 from runner.domain.workflow import Step, Workflow
-from runner.domain.zones import zone
 
 T = TypeVar("T")
 TIMES = {"from": "starts", "until": "until"}

@@ -14,10 +14,10 @@ from runner.config.places import Path
 from runner.config.raw import Data, entries, items, mapping
 from runner.config.words import label, shown
 from runner.domain.cron import Cron, CronError, UnknownZone, zone
-from runner.domain.cron_text import Fields
+from runner.domain.cron.text import Fields
+from runner.domain.cron.zones import zone_names
 from runner.domain.duration import DurationError, format_duration, parse_duration
 from runner.domain.schedule import ClockChange, DayMatch, RunnerOptions
-from runner.domain.zones import zone_names
 
 BEATS_TO_MISS = 3
 SAMPLE_START = datetime(2026, 1, 1, tzinfo=UTC)

@@ -180,7 +180,7 @@ def test_a_revision_that_came_in_between_is_a_conflict(project: Project) -> None
         made = real(*arguments, **options)  # type: ignore[arg-type]
         if not calls:
             calls.append(1)
-            project.good("--database-url", project.database, "apply", theirs)
+            assert project.process("--database-url", project.database, "apply", theirs).code == 0
         return made
 
     with mock.patch.object(planning, "plan", overtaken):

@@ -10,8 +10,8 @@ from random import Random
 import pytest
 from cronsim import CronSim
 
-from runner.domain import zones
-from runner.domain.cron import Cron, CronError, CroniterDates
+from runner.domain.cron import Cron, CronError, zones
+from runner.domain.cron.expression import CroniterDates
 from runner.domain.schedule import ClockChange, DayMatch
 from tests.unit.cronie_model import Change, Entry, changes, looks, pinned_zone, shapes
 

@@ -410,7 +410,7 @@ def test_hostile_texts_need_few_steps(text: str, monkeypatch: pytest.MonkeyPatch
         looks += 1
         return real(year, month)  # type: ignore[operator,no-any-return]
 
-    monkeypatch.setattr("runner.domain.cron_days.monthrange", counted)
+    monkeypatch.setattr("runner.domain.cron.days.monthrange", counted)
     with suppress(CronError):
         Cron.parse(text).next(NOW)
     assert looks <= 12 * 400

@@ -11,7 +11,7 @@ from syrupy.assertion import SnapshotAssertion
 from runner.config.load import load_text
 from runner.domain.job import InFlight
 from runner.domain.plan import MISSING, FieldChange, Stored, plan
-from runner.domain.plan_report import as_text
+from runner.domain.plan.report import as_text
 from tests.unit.plan_texts import (
     ALL,
     EDITS,

@@ -15,7 +15,7 @@ from runner.domain.applying import row_changes
 from runner.domain.job import InFlight, JobState
 from runner.domain.outcome import Failed
 from runner.domain.plan import Plan, Stored, plan
-from runner.domain.plan_report import as_text
+from runner.domain.plan.report import as_text
 from runner.domain.schedule import Definitions
 from runner.storage.database import Database
 from runner.storage.revisions import Edit

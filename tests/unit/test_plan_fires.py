@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from runner.domain.plan_crowds import fires_in
-from runner.domain.plan_fires import DUE, fires
+from runner.domain.plan.crowds import fires_in
+from runner.domain.plan.fires import DUE, fires
 from runner.domain.schedule import Schedule
 from runner.domain.timing import timing
 

@@ -11,10 +11,10 @@ from syrupy.assertion import SnapshotAssertion
 
 from runner.domain.job import InFlight
 from runner.domain.plan import MISSING, Caution, Plan, Stored, plan
-from runner.domain.plan_change import Change, FieldChange
-from runner.domain.plan_fields import plain
-from runner.domain.plan_report import as_json, as_markdown, as_text
-from runner.domain.plan_words import text, value
+from runner.domain.plan.change import Change, FieldChange
+from runner.domain.plan.fields import plain
+from runner.domain.plan.report import as_json, as_markdown, as_text
+from runner.domain.plan.words import text, value
 from runner.domain.retry import RetryPolicy
 from tests.unit.plan_texts import ALL, FILE, NOW, definitions, edit, edited, planned
 

@@ -8,8 +8,8 @@ from datetime import datetime
 from typing import Any
 
 from runner.domain.duration import parse_duration
-from runner.domain.plan_change import FieldChange, Fire
-from runner.domain.plan_fields import field_changes
+from runner.domain.plan.change import FieldChange, Fire
+from runner.domain.plan.fields import field_changes
 from runner.domain.retry import RetryPolicy
 from runner.domain.schedule import PRIORITIES, Definitions, JobType
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from runner.domain.duration import TEXT as DURATION
 from runner.domain.duration import format_duration
-from runner.domain.plan_change import MISSING, FieldChange, Fire, clock, day
+from runner.domain.plan.change import MISSING, FieldChange, Fire, clock, day
 from runner.domain.schedule import PRIORITIES
 
 WORD = re.compile(r"[A-Za-z_][\w./:-]*", re.ASCII)

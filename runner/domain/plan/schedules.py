@@ -6,14 +6,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from runner.domain import plan_effects as effects
 from runner.domain.applying import RowChange, row_changes, timing_differs
 from runner.domain.ledger import ScheduleStatus
-from runner.domain.plan_change import Change, FieldChange, Fire
-from runner.domain.plan_defaults import Causes
-from runner.domain.plan_effects import Flights
-from runner.domain.plan_fields import described, field_changes, undone
-from runner.domain.plan_fires import fires
+from runner.domain.plan import effects as effects
+from runner.domain.plan.change import Change, FieldChange, Fire
+from runner.domain.plan.defaults import Causes
+from runner.domain.plan.effects import Flights
+from runner.domain.plan.fields import described, field_changes, undone
+from runner.domain.plan.fires import fires
 from runner.domain.schedule import Definitions, Schedule
 from runner.domain.timing import timing
 

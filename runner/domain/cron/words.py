@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from runner.domain.cron_days import Days
-from runner.domain.cron_fields import Field
-from runner.domain.cron_text import Fields
+from runner.domain.cron.days import Days
+from runner.domain.cron.fields import Field
+from runner.domain.cron.text import Fields
 
 MOST_TIMES = 6  # more clock times than these are told as minutes and hours
 WEEKDAYS = ("Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday")

@@ -6,8 +6,8 @@ from calendar import monthrange
 from collections.abc import Callable, Iterator
 from datetime import date
 
-from runner.domain.cron_errors import CronError
-from runner.domain.cron_fields import Field
+from runner.domain.cron.errors import CronError
+from runner.domain.cron.fields import Field
 from runner.domain.schedule import DayMatch
 
 CYCLE = 400  # years after which the Gregorian calendar repeats itself, weekdays included

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from runner.domain.plan import Plan
-from runner.domain.plan_change import Change, FieldChange, Fire, moment
-from runner.domain.plan_fields import plain, utc
-from runner.domain.plan_words import NO_BREAK, arrow, times
+from runner.domain.plan.change import Change, FieldChange, Fire, moment
+from runner.domain.plan.fields import plain, utc
+from runner.domain.plan.words import NO_BREAK, arrow, times
 
 WIDTH = 80
 FORMAT_VERSION = 1

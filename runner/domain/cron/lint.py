@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from runner.domain.cron_days import Days
-from runner.domain.cron_fields import Field, Item
-from runner.domain.cron_text import Fields
+from runner.domain.cron.days import Days
+from runner.domain.cron.fields import Field, Item
+from runner.domain.cron.text import Fields
 
 
 def lint(fields: Fields, days: Days) -> list[str]:

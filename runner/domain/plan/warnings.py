@@ -10,8 +10,8 @@ from typing import Any
 
 from runner.domain.applying import PAUSE_SURVIVES, mass_removal, renames
 from runner.domain.ledger import ScheduleStatus
-from runner.domain.plan_change import Action, Caution, Change, counted, moment
-from runner.domain.plan_effects import Flights
+from runner.domain.plan.change import Action, Caution, Change, counted, moment
+from runner.domain.plan.effects import Flights
 from runner.domain.sameness import same
 from runner.domain.schedule import Definitions, JobType, Schedule
 from runner.domain.timing import canonical

@@ -8,18 +8,18 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import chain
 
-from runner.domain import plan_warnings as warnings
 from runner.domain.applying import mass_removal
 from runner.domain.job import InFlight
 from runner.domain.ledger import ScheduleStatus
-from runner.domain.plan_change import KINDS, MISSING, Action, Caution, Change, FieldChange, Fire
-from runner.domain.plan_crowds import crowds
-from runner.domain.plan_defaults import Causes
-from runner.domain.plan_effects import Flights
-from runner.domain.plan_entries import Entries
-from runner.domain.plan_file import FileValues
-from runner.domain.plan_schedules import Schedules, rows_of
-from runner.domain.plan_warnings import PayloadProblems
+from runner.domain.plan import warnings as warnings
+from runner.domain.plan.change import KINDS, MISSING, Action, Caution, Change, FieldChange, Fire
+from runner.domain.plan.crowds import crowds
+from runner.domain.plan.defaults import Causes
+from runner.domain.plan.effects import Flights
+from runner.domain.plan.entries import Entries
+from runner.domain.plan.file import FileValues
+from runner.domain.plan.schedules import Schedules, rows_of
+from runner.domain.plan.warnings import PayloadProblems
 from runner.domain.schedule import Definitions
 
 __all__ = ["MISSING", "Caution", "Change", "FieldChange", "Fire", "Plan", "Stored", "plan"]

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from enum import Enum
 from typing import Literal
 
-from runner.domain.zones import zone
+from runner.domain.cron.zones import zone
 
 Action = Literal["add", "change", "retire", "rename"]
 Kind = Literal["schedule", "job_type", "workflow", "limit", "notify", "defaults", "runner", "timezone"]

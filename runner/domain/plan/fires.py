@@ -5,11 +5,11 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 from runner.domain.cron import Cron
+from runner.domain.cron.zones import Shift, offset, shifts, zone
 from runner.domain.duration import format_duration
-from runner.domain.plan_change import Fire, clock, day
+from runner.domain.plan.change import Fire, clock, day
 from runner.domain.schedule import Schedule
 from runner.domain.timing import Bounded, Timing, Union, timing
-from runner.domain.zones import Shift, offset, shifts, zone
 
 DUE = "due now"
 DAY = timedelta(days=1)

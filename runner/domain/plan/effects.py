@@ -9,7 +9,7 @@ from datetime import datetime
 from runner.domain.applying import PAUSE_SURVIVES
 from runner.domain.job import InFlight
 from runner.domain.ledger import ScheduleStatus
-from runner.domain.plan_change import FieldChange, counted, moment
+from runner.domain.plan.change import FieldChange, counted, moment
 
 CARRIED = frozenset({"priority", "timeout", "retry", "queue", "on_stall", "max_stalls", "unique", "payload_schema"})
 LOOKED_UP = frozenset({"handler", "isolation"})  # by the worker, when it starts the job

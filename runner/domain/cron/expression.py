@@ -1,7 +1,7 @@
 """A cron expression: when it fires, in its zone, and how it reads.
 
-croniter steps from date to date, on naive times only, where it reads the day fields as we do; `cron_days` finds the
-other dates. It never hears of zones: at clock changes it is wrong, and our own rules stand in `cron_clock`.
+croniter steps from date to date, on naive times only, where it reads the day fields as we do; `days` finds the
+other dates. It never hears of zones: at clock changes it is wrong, and our own rules stand in `clock`.
 """
 
 from __future__ import annotations
@@ -15,17 +15,18 @@ from functools import lru_cache
 
 from croniter import croniter
 
-from runner.domain import cron_clock, zones
-from runner.domain.cron_clock import Clock
-from runner.domain.cron_days import Days
-from runner.domain.cron_errors import CronError, UnknownZone
-from runner.domain.cron_fields import Field
-from runner.domain.cron_lint import lint
-from runner.domain.cron_text import Fields, parse_fields
-from runner.domain.cron_walls import Walls
-from runner.domain.cron_words import words_of
+from runner.domain.cron import clock as clocks
+from runner.domain.cron import zones
+from runner.domain.cron.clock import Clock
+from runner.domain.cron.days import Days
+from runner.domain.cron.errors import CronError, UnknownZone
+from runner.domain.cron.fields import Field
+from runner.domain.cron.lint import lint
+from runner.domain.cron.text import Fields, parse_fields
+from runner.domain.cron.walls import Walls
+from runner.domain.cron.words import words_of
+from runner.domain.cron.zones import MIDNIGHT, Shift, closest_zone, zone
 from runner.domain.schedule import ClockChange, DayMatch
-from runner.domain.zones import MIDNIGHT, Shift, closest_zone, zone
 
 __all__ = ["Cron", "CronError", "UnknownZone", "closest_zone", "count_slots", "zone"]
 
@@ -115,7 +116,7 @@ class Cron:
 
 def count_slots(crons: Sequence[Cron], after: datetime, until: datetime) -> int:
     """How many instants in (after, until] are a slot of any of these expressions, which share their zone."""
-    return cron_clock.count_slots([cron.clock for cron in crons], _naive(after), _naive(until))
+    return clocks.count_slots([cron.clock for cron in crons], _naive(after), _naive(until))
 
 
 @lru_cache(maxsize=4096)

@@ -7,9 +7,9 @@ from dataclasses import fields, is_dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from runner.domain.plan_change import MISSING, FieldChange
+from runner.domain.cron.zones import zone
+from runner.domain.plan.change import MISSING, FieldChange
 from runner.domain.sameness import same
-from runner.domain.zones import zone
 
 YAML_NAMES = {"starts": "from"}
 ALONE = frozenset({"cron", "delay"})  # lists that may be written as one value

@@ -8,10 +8,10 @@ from datetime import date, datetime, timedelta
 from functools import cached_property, lru_cache
 from typing import Protocol
 
-from runner.domain import zones
-from runner.domain.cron_days import Days
-from runner.domain.cron_text import Fields
-from runner.domain.zones import MIDNIGHT
+from runner.domain.cron import zones
+from runner.domain.cron.days import Days
+from runner.domain.cron.text import Fields
+from runner.domain.cron.zones import MIDNIGHT
 
 
 class Dates(Protocol):

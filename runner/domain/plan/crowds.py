@@ -8,10 +8,10 @@ from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
 from runner.domain.cron import Cron
-from runner.domain.plan_change import Caution, clock, day, few
+from runner.domain.cron.zones import offset
+from runner.domain.plan.change import Caution, clock, day, few
 from runner.domain.schedule import Definitions, Schedule
 from runner.domain.timing import Bounded, Timing, Union, jitter, timing
-from runner.domain.zones import offset
 
 MOST_CROWDS = 5
 MOST_MINUTES = 30  # the schedules that nobody edited are looked for in so many

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from runner.domain import plan_effects as effects
 from runner.domain.job import InFlight
-from runner.domain.plan_change import MISSING, Action, Change, FieldChange
-from runner.domain.plan_defaults import Causes, bare
-from runner.domain.plan_effects import Flights
-from runner.domain.plan_fields import described, field_changes, undone
+from runner.domain.plan import effects as effects
+from runner.domain.plan.change import MISSING, Action, Change, FieldChange
+from runner.domain.plan.defaults import Causes, bare
+from runner.domain.plan.effects import Flights
+from runner.domain.plan.fields import described, field_changes, undone
 from runner.domain.sameness import same
 from runner.domain.schedule import Definitions, JobType, NotifyTarget
 from runner.domain.workflow import Workflow

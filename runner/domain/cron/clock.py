@@ -9,10 +9,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta, tzinfo
 
-from runner.domain import zones
-from runner.domain.cron_walls import Walls, count_walls
+from runner.domain.cron import zones
+from runner.domain.cron.walls import Walls, count_walls
+from runner.domain.cron.zones import LONGEST_SHIFT, SECOND, Shift, Stretch, first_shift, last_shift
 from runner.domain.schedule import ClockChange
-from runner.domain.zones import LONGEST_SHIFT, SECOND, Shift, Stretch, first_shift, last_shift
 
 LONGEST_GAP = timedelta(hours=3)  # beyond it the clock was set, not changed: cronie draws the same line
 

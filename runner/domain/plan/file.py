@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from runner.domain import plan_effects as effects
-from runner.domain.plan_change import MISSING, Change, FieldChange, counted, few
-from runner.domain.plan_defaults import Causes
-from runner.domain.plan_effects import Flights
-from runner.domain.plan_fields import field_changes, mapping_changes
+from runner.domain.plan import effects as effects
+from runner.domain.plan.change import MISSING, Change, FieldChange, counted, few
+from runner.domain.plan.defaults import Causes
+from runner.domain.plan.effects import Flights
+from runner.domain.plan.fields import field_changes, mapping_changes
 from runner.domain.schedule import Definitions
 
 AT_START = "read when a process starts: a running one keeps what it has"

@@ -6,8 +6,8 @@ import re
 from difflib import get_close_matches
 from typing import NamedTuple
 
-from runner.domain.cron_errors import CronError
-from runner.domain.cron_fields import KINDS, Field, Kind, parse_field
+from runner.domain.cron.errors import CronError
+from runner.domain.cron.fields import KINDS, Field, Kind, parse_field
 
 LONGEST = 256
 MACROS = {

@@ -13,7 +13,7 @@ from functools import lru_cache
 from importlib.resources import files
 from zoneinfo import ZoneInfo
 
-from runner.domain.cron_errors import UnknownZone
+from runner.domain.cron.errors import UnknownZone
 
 MIDNIGHT, LAST_SECOND = time(), time(23, 59, 59)
 SECOND = timedelta(seconds=1)
