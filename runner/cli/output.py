@@ -216,7 +216,8 @@ def slot_lines(name: str, slots: Sequence[ScheduleSlot]) -> Iterator[str]:
         rows = list(group)
         first, count = rows[0].first_slot or rows[0].slot, sum(row.slot_count for row in rows)
         times = when(first) if count == 1 else f"{count} slots, {when(first)} to {when(rows[-1].slot)}"
-        tail = f"job {rows[0].job_id}" if rows[0].job_id else clean(reason or "")
+        told = clean(reason or "")
+        tail = f"job {rows[0].job_id}" + f" ({told})" * bool(told) if rows[0].job_id else told
         yield f"{outcome:10} {name} {times}: {tail}"
 
 

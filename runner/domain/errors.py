@@ -78,9 +78,5 @@ class DatabaseUnavailable(RunnerError):
     """The database cannot be reached, read or written."""
 
 
-class LostClaim(RunnerError):
-    """The run is no longer ours: another worker has it, or it has ended. Nothing was written."""
-
-
 class Interrupted(RunnerError):
     """Ctrl-C came, or a module raised KeyboardInterrupt, while a handler was imported."""

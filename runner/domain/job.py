@@ -27,7 +27,6 @@ class JobState(StrEnum):
 
 
 TERMINAL = frozenset({JobState.COMPLETED, JobState.FAILED, JobState.CANCELLED})
-UNFINISHED = frozenset({JobState.PENDING, JobState.RUNNING})
 
 WAITING_FOR_OVERLAP = "overlap"  # a job that starts when the earlier ones of its schedule have ended
 

@@ -210,9 +210,12 @@ def _enqueue_slot(
     statement = insert(SLOTS).on_conflict_do_nothing().returning(SLOTS.c.slot)
     if connection.execute(statement, values).first() is None:
         return []
-    values["job_id"] = insert_jobs(connection, [make_job(decision)], now)[0].id
+    enqueued = insert_jobs(connection, [make_job(decision)], now)[0]
+    values["job_id"] = enqueued.id
+    if enqueued.duplicate:
+        values["reason"] = "unique: the job was there already"
     same = and_(SLOTS.c.schedule_name == name, SLOTS.c.slot == decision.slot)
-    connection.execute(update(SLOTS).where(same).values(job_id=values["job_id"]))
+    connection.execute(update(SLOTS).where(same).values(job_id=values["job_id"], reason=values["reason"]))
     return [ScheduleSlot(**values)]
 
 

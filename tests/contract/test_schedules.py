@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 
 from runner.domain.errors import Conflict, NotFound
 from runner.domain.firing import MOST_ROWS, Blocker, Decision, Firing, admit, fire
-from runner.domain.job import WAITING_FOR_OVERLAP, JobState, NewJob
+from runner.domain.job import WAITING_FOR_OVERLAP, JobState, NewJob, UniqueKey
 from runner.domain.ledger import ScheduleSlot, ScheduleStatus, SlotOutcome
 from runner.domain.outcome import Completed
 from runner.domain.schedule import Schedule
@@ -92,6 +93,19 @@ def test_a_slot_becomes_one_ledger_row_and_one_job(stores: Stores) -> None:
     assert schedule.last_run == NOW + TEN + 3 * SECOND
     assert stores.schedules.due(NOW + TEN + 3 * SECOND) == []
     assert stores.schedules.next_due() == NOW + 2 * TEN
+
+
+def test_a_slot_whose_job_was_there_already_says_so(stores: Stores) -> None:
+    """A unique job that has not ended answers the firing: the slot names it, and why it made none of its own."""
+    install(stores, make_schedule())
+    unique = UniqueKey("nightly", "finished")
+    there = stores.jobs.enqueue(make_new_job(unique=unique), NOW)
+
+    stores.schedules.fire("nightly", NOW + TEN, decide(NOW + TEN), lambda one: replace(job_of(one), unique=unique))
+
+    (row,) = stores.schedules.history("nightly")
+    assert (row.outcome, row.job_id, row.reason) == ("enqueued", there.id, "unique: the job was there already")
+    assert jobs(stores) == []
 
 
 def test_what_is_not_due_is_not_fired(database: Database, stores: Stores) -> None:
