@@ -86,12 +86,15 @@ class _JsonLines:
         self._lock = threading.Lock()
 
     def tell(self, event: Event) -> None:
-        line = json.dumps(_as_line(event), ensure_ascii=False, default=plain)
+        said = _as_line(event)
+        if said is None:
+            return
+        line = json.dumps(said, ensure_ascii=False, default=plain)
         with self._lock:
             print_line(line)
 
 
-def _as_line(event: Event) -> dict[str, Any]:
+def _as_line(event: Event) -> dict[str, Any] | None:
     match event:
         case JobStarted(run, at):
             return {"event": "started", "at": at, "job_id": run.id, "type": run.type, "attempt": run.attempt,
@@ -113,6 +116,8 @@ def _as_line(event: Event) -> dict[str, Any]:
             return {"event": "rescued", "worker_id": worker_id, "job_ids": [run.id for run in runs]}
         case ClaimLost(run, at):
             return {"event": "claim_lost", "at": at, "job_id": run.id}
+        case _:
+            return None  # what happens to a service
 
 
 def finish(report: Report, app: App, output: str, junit: Path | None, code: Callable[[Report], int]) -> int:

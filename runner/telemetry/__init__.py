@@ -9,6 +9,7 @@ from datetime import datetime
 from runner.domain.job import Run
 from runner.domain.ledger import ScheduleSlot
 from runner.domain.lifecycle import Transition
+from runner.domain.problem import Problem
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +71,106 @@ class WorkerRescued:
     runs: tuple[Run, ...]
 
 
-Event = JobStarted | JobSettled | ClaimLost | JobProgressed | SlotsDecided | FiringFailed | WorkerRescued
+@dataclass(frozen=True, slots=True)
+class ServiceStarted:
+    """A service is ready. `queues` empty: all of them; `revision` None: none is applied yet."""
+
+    version: str
+    database: str
+    revision: int | None
+    concurrency: int
+    schedules: int
+    queues: tuple[str, ...] = ()
+    worker_id: str | None = None
+    address: str | None = None
+    sqlite_version: str | None = None
+    is_sqlite_affected: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class StopRequested:
+    """A signal, or what else is named, asked the service to stop. `at_once`: without waiting for runs."""
+
+    reason: str
+    at_once: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceStopped:
+    """The service has ended: so many runs ended within the grace, so many were given back."""
+
+    reason: str
+    drained: int
+    released: int
+    seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TickFailed:
+    """A loop's tick raised. `cause` where it was no error that we foresaw: its traceback is told.
+
+    Emitted for each tick that failed; `repeats` is how many before it, in a row, failed with the same error.
+    """
+
+    loop: str
+    error: str
+    cause: BaseException | None = None
+    repeats: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class TickRecovered:
+    """The first tick of a loop that went well again."""
+
+    loop: str
+
+
+@dataclass(frozen=True, slots=True)
+class LoopDied:
+    """A loop cannot go on: the process ends."""
+
+    loop: str
+    cause: BaseException | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigApplied:
+    """The file is good and in force: as a new revision, or, with no `changes`, as the one that was."""
+
+    revision: int
+    changes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigRejected:
+    """The file as it is now cannot be applied: what was in force stays. Emitted once for each content."""
+
+    path: str
+    problems: tuple[Problem, ...] = ()
+    reason: str | None = None
+    in_force: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LateBeat:
+    """A heartbeat came so many seconds after the one before it, though it was due after `expected`."""
+
+    seconds: float
+    expected: float
+
+
+ServiceEvent = (
+    ServiceStarted
+    | StopRequested
+    | ServiceStopped
+    | TickFailed
+    | TickRecovered
+    | LoopDied
+    | ConfigApplied
+    | ConfigRejected
+    | LateBeat
+)
+Event = JobStarted | JobSettled | ClaimLost | JobProgressed | SlotsDecided | FiringFailed | WorkerRescued | ServiceEvent
 Emit = Callable[[Event], None]
 
 
