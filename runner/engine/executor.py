@@ -57,6 +57,7 @@ class Executor:
 
     def __init__(self, recorder: Recorder, wake: Callable[[], None], now: Callable[[], datetime]) -> None:
         self._recorder = recorder
+        self.grace = GRACE
         self._wake = wake
         self._now = now
         self._lock = threading.Lock()
@@ -112,7 +113,7 @@ class Executor:
             return False
         if not execution.stop.request(kind, reason):
             return False
-        execution.give_up_at = time.monotonic() + GRACE
+        execution.give_up_at = time.monotonic() + self.grace
         execution.interrupt()
         return True
 

@@ -123,7 +123,6 @@ class RunOnce:
             self.scheduler.tick(began)
         else:
             self._wind_down(self._stop)
-        self.worker.stop_cancelled()
         pause = self.worker.tick(now)
         if self.options.fail_fast and not self.worker.accepting:
             self.stop("fail_fast")

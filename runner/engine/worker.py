@@ -21,8 +21,10 @@ from runner.storage.claims import ClaimRequest, ClaimStore, Lane, Settlement
 from runner.telemetry import ClaimLost, Emit, JobSettled, JobStarted
 
 POLL = 1.0  # seconds between two looks where nothing rings
+CANCEL_LOOK = 0.2  # seconds between two looks for cancel requests under load
 LANES_KEPT = 1.0  # seconds for which the list of queues with pending jobs is trusted
 
+_Known = tuple[dict[str, tuple[Handler, str]], Definitions]
 MakeChild = Callable[[Run, "Finished"], list[NewJob]]
 
 
@@ -60,6 +62,12 @@ class Worker:
     selection: Selection = EVERYTHING
     accepting: bool = True
     fail_fast: bool = False
+    changed: Callable[[], bool] = lambda: True  # whether another connection has committed since the last call
+    _next: _Known | None = None
+    _is_idle: bool = False  # the last claim brought less than there was room for, and since then nothing changed
+    _due: datetime | None = None  # while idle: when the next job is due
+    _cancels_wanted: bool = False
+    _cancels_at: float = 0.0
     _handlers: Mapping[str, tuple[Handler, str]] = field(default_factory=dict)
     _definitions: Definitions = field(default_factory=Definitions)
     _queues_seen: list[tuple[str, str]] = field(default_factory=list)
@@ -77,22 +85,58 @@ class Worker:
             except HandlerNotFound:
                 continue  # the file was checked where it was applied; here its jobs wait for a worker that has the code
             known[job_type.name] = (handler, job_type.isolation or ("async" if handler.is_async else "thread"))
-        self._handlers, self._definitions, self._looked_at = known, definitions, -LANES_KEPT
+        self._next = known, definitions
+
+    def _take_over(self) -> None:
+        """Between two claims: what was claimed for a job type is started by it."""
+        if self._next is not None:
+            (self._handlers, self._definitions), self._next = self._next, None
+            self._looked_at, self._is_idle = -LANES_KEPT, False
 
     def tick(self, now: datetime) -> float:
         """Settle what has ended, claim what is due, start it. Returns seconds until the next look."""
-        overdue = self.executor.check_times()
+        self._take_over()
+        changed = self.changed()
+        pauses = [POLL, self._stop_cancelled(changed), self.executor.check_times()]
         finished = self.executor.take()
         free = self.executor.free(self.concurrency) - len(self._unsettled) if self.accepting else 0
+        if self._is_idle and not changed and not finished and (self._due is None or now < self._due):
+            free = 0
         claimed = self._settle_and_claim(finished, free, now)
         for run in claimed:
             self._start(run, now)
-        if len(claimed) == free and free > 0:
-            return 0.0 if self.executor.free(self.concurrency) else min(POLL, overdue or POLL)
-        return min(POLL, overdue if overdue is not None else POLL)
+        if free > 0:
+            pauses.append(self._after_claim(len(claimed) < free, now))
+        return min(pause for pause in pauses if pause is not None)
+
+    def _after_claim(self, was_short: bool, now: datetime) -> float | None:
+        """When to claim again: at once where all that was asked for came; else when the next job is due."""
+        was_idle, self._is_idle = self._is_idle, was_short
+        if not was_short:
+            return 0.0 if self.executor.free(self.concurrency) > 0 else None
+        self._due = self.next_due()
+        if self._due is None:
+            return None
+        if self._due <= now:  # of a queue that is new, or behind a full limit: another look, then the usual pace
+            return POLL if was_idle else 0.0
+        return (self._due - now).total_seconds()
+
+    def _stop_cancelled(self, changed: bool) -> float | None:
+        """Ask the runs to stop that somebody wants cancelled: a few times a second at most, where something changed."""
+        self._cancels_wanted |= changed
+        if not self._cancels_wanted or not self.executor.occupied:
+            return None
+        now = time.monotonic()
+        if now < self._cancels_at:
+            return self._cancels_at - now
+        self._cancels_wanted, self._cancels_at = False, now + CANCEL_LOOK
+        for job_id, (token, reason) in self.claims.cancel_requests(self.worker_id).items():
+            self.executor.request_stop(job_id, "cancel", reason, token)
+        return None
 
     def lanes(self) -> list[Lane]:
         """What may be claimed now: every known type in its own queue, and where else jobs of it wait."""
+        self._take_over()
         if time.monotonic() - self._looked_at >= LANES_KEPT:
             self._queues_seen = self.claims.lanes()
             self._looked_at = time.monotonic()
@@ -115,6 +159,7 @@ class Worker:
 
     def takes(self, job: Job) -> bool:
         """Whether this worker would claim such a job, were it due."""
+        self._take_over()
         chosen = self.selection
         fired = chosen.schedules is None or job.schedule_name in chosen.schedules
         return job.type in self._handlers and fired and chosen.takes_type(job.type) and chosen.takes_queue(job.queue)
@@ -124,12 +169,6 @@ class Worker:
         self._looked_at = -LANES_KEPT
         lanes = self.lanes()
         return self.claims.next_due(lanes, self.selection.schedules) if lanes else None
-
-    def stop_cancelled(self) -> None:
-        """Ask the runs to stop that somebody wants cancelled."""
-        if self.executor.occupied:
-            for job_id, (token, reason) in self.claims.cancel_requests(self.worker_id).items():
-                self.executor.request_stop(job_id, "cancel", reason, token)
 
     def _settle_and_claim(self, finished: Sequence[Finished], free: int, now: datetime) -> list[Run]:
         settlements = self._unsettled + [self._settlement(one, now) for one in finished]

@@ -121,7 +121,6 @@ class Bench:
         """Tick until it holds."""
 
         def tick_and_look() -> object:
-            worker.stop_cancelled()
             worker.tick(self.clock.now())
             return condition()
 

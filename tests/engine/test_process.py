@@ -137,7 +137,8 @@ def test_a_late_kill_never_hits_the_next_job(bench: Bench, held: Held, monkeypat
     with bench.worker(concurrency=1) as worker:
         job_id, process, _ = held(worker, answers=True)
         bench.app.jobs.cancel(job_id, NOW)
-        worker.stop_cancelled()
+        worker._cancels_at = 0.0
+        worker._stop_cancelled(changed=True)
         killer = worker.executor._backends["process"]._all[0]._killer  # type: ignore[attr-defined]
         assert killer is not None
         assert bench.run(worker, job_id)[0].result == process
