@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import replace
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from random import Random
@@ -18,7 +18,8 @@ from runner.domain.schedule import Definitions, Schedule
 from runner.engine.backends import EventLoop, Threads
 from runner.engine.context import Child
 from runner.engine.executor import Executor, Finished
-from runner.engine.heartbeat import Pulse, WorkerLock, beat, introduce, new_worker_id
+from runner.engine.follower import Follower
+from runner.engine.heartbeat import Heart, Pulse, WorkerLock, introduce, new_worker_id
 from runner.engine.janitor import Janitor
 from runner.engine.loop import Clock
 from runner.engine.process import Processes
@@ -26,10 +27,13 @@ from runner.engine.recorder import Recorder
 from runner.engine.reloader import Reloader
 from runner.engine.run_once import Options, RunOnce
 from runner.engine.scheduler import Scheduler
+from runner.engine.service import Loop, Service
+from runner.engine.watch import FolderWatch
 from runner.engine.worker import EVERYTHING, Selection, Worker
 from runner.settings import Settings
 from runner.storage.claims import ClaimStore
 from runner.storage.database import Database
+from runner.storage.dialects import sqlite_library
 from runner.storage.jobs import JobStore
 from runner.storage.logs import LogStore
 from runner.storage.revisions import RevisionStore
@@ -37,10 +41,20 @@ from runner.storage.schedules import ScheduleStore
 from runner.storage.setup import prepare, require_current
 from runner.storage.views import JobViews
 from runner.storage.workers import WorkerStore
-from runner.telemetry import ClaimLost, Events
+from runner.telemetry import ClaimLost, Events, ServiceStarted
 
 if TYPE_CHECKING:
     from runner.domain.plan import Stored
+
+
+@dataclass(frozen=True, slots=True)
+class Roles:
+    """What a process does: fire schedules, run jobs, and which."""
+
+    fires: bool = True
+    runs: bool = True
+    selection: Selection = EVERYTHING
+
 
 FLUSH = 0.25  # seconds between two writes of what runs say
 
@@ -105,8 +119,17 @@ class App:
         return Scheduler(self.schedules, self.revisions, self.claims, self.environ, self.events.emit, window, every)
 
     @contextmanager
-    def worker(self, definitions: Definitions, clock: Clock, selection: Selection = EVERYTHING) -> Iterator[Worker]:
-        """A registered worker with its beat and its flush; at the end it is forgotten, holding nothing."""
+    def worker(
+        self,
+        definitions: Definitions,
+        clock: Clock,
+        selection: Selection = EVERYTHING,
+        said: Callable[[], Mapping[str, Any]] = dict,
+    ) -> Iterator[Worker]:
+        """A registered worker with its beat and its flush; at the end it is forgotten, holding nothing.
+
+        `said` gives what each beat tells besides the time.
+        """
         worker_id = new_worker_id()
         recorder = Recorder(self.logs, self.events.emit)
         executor = Executor(recorder, clock.wake, clock.now)
@@ -120,21 +143,22 @@ class App:
         made.know(definitions)
         lock = WorkerLock(self.database.path, worker_id)
         self.workers.register(self._introduction(lock, worker_id))
-        pulse = Pulse(
-            lambda: beat(
-                self.workers, worker_id, lambda: None, lambda: self._taken_for_dead(executor, lock, worker_id)
-            ),
-            self.settings.heartbeat.total_seconds(),
-            "heartbeat",
-        )
+        interval, stalled_after = self.settings.heartbeat.total_seconds(), self.settings.stalled_after.total_seconds()
+        heart = Heart(
+            self.workers, worker_id, interval, stalled_after, self.events.emit,
+            lambda: self._taken_for_dead(executor, lock, worker_id), said,
+        )  # fmt: skip
+        pulse = Pulse(heart.beat, interval, "heartbeat")
+        guard = Pulse(lambda: _give_up_where_unheard(heart, executor), stalled_after / 12, "heartbeat-guard")
         flush = Pulse(recorder.flush, FLUSH, "recorder")
         recorder.connect(lambda run: self._lost(executor, run), flush.ring)
-        pulse.start()
-        flush.start()
+        for one in (pulse, guard, flush):
+            one.start()
         try:
             yield made
         finally:
             flush.close()
+            guard.close()
             executor.close()
             self.workers.forget(worker_id)
             pulse.close()
@@ -145,6 +169,60 @@ class App:
         made = RunOnce(worker, scheduler, janitor, self.jobs, clock, options)
         self.events.subscribe(made.note)
         return made
+
+    def follower(self, *, applies: bool) -> Follower:
+        return Follower(self.reloader, self.workers, self.events.emit, applies=applies)
+
+    @contextmanager
+    def service(self, follower: Follower, roles: Roles, definitions: Definitions) -> Iterator[Service]:
+        """The loops of a long-lived process, not started yet. The beat stops last."""
+        emit = self.events.emit
+        with ExitStack() as stack:
+            clocks = {name: Clock() for name in ("worker", "scheduler", "janitor", "reloader")}
+            worker = None
+            if roles.runs:
+                worker = stack.enter_context(self.worker(definitions, clocks["worker"], roles.selection, follower.said))
+            scheduler = self.scheduler()
+            ticks: dict[str, Callable[[datetime], float]] = {"reloader": follower.tick}
+            if worker is not None:
+                ticks["worker"] = worker.tick
+                ticks["janitor"] = self._janitor(worker.worker_id, scheduler).tick
+            if roles.fires:
+                ticks["scheduler"] = scheduler.tick
+            loops = [Loop(name, tick, clocks[name], emit) for name, tick in ticks.items()]
+            follower.took_over = lambda found: _take_over(found, worker, clocks)
+
+            def reload() -> None:
+                follower.look_again()
+                clocks["reloader"].wake()
+
+            watch = FolderWatch(self.settings.folder, self.database.path.name, clocks["reloader"].wake)
+            watch.start()
+            stack.callback(watch.close)
+            emit(self._started(worker, roles, definitions))
+            yield Service(loops, worker, self.settings.shutdown_grace, emit, reload)
+
+    def _started(self, worker: Worker | None, roles: Roles, definitions: Definitions) -> ServiceStarted:
+        revision = self.revisions.current()
+        library, is_affected = sqlite_library()
+        return ServiceStarted(
+            runner.__version__,
+            self.database.url,
+            revision.number if revision else None,
+            self.settings.concurrency if roles.runs else 0,
+            len(definitions.schedules) if roles.fires else 0,
+            tuple(sorted(roles.selection.queues or ())),
+            worker.worker_id if worker else None,
+            sqlite_version=library,
+            is_sqlite_affected=is_affected,
+        )
+
+    def _janitor(self, worker_id: str, scheduler: Scheduler) -> Janitor:
+        return Janitor(
+            worker_id, self.workers, self.claims, self.jobs, self.events.emit, Random(),
+            interval=min(self.settings.heartbeat.total_seconds(), 5.0), retention=self.settings.retention,
+            refresh=scheduler.refresh,
+        )  # fmt: skip
 
     def _introduction(self, lock: WorkerLock, worker_id: str) -> Any:
         return introduce(
@@ -174,6 +252,20 @@ class App:
 
     def close(self) -> None:
         self.database.close()
+
+
+def _take_over(found: Definitions, worker: Worker | None, clocks: Mapping[str, Clock]) -> None:
+    """A good file: its job types to the worker, its schedules to the scheduler."""
+    if worker is not None:
+        worker.know(found)
+    for name in ("worker", "scheduler"):
+        clocks[name].wake()
+
+
+def _give_up_where_unheard(heart: Heart, executor: Executor) -> None:
+    """Before the others take our runs, end them: a job must not run twice at the same time."""
+    if not heart.is_well:
+        executor.stop_all("shutdown", "released: the worker could not write its heartbeat")
 
 
 def child_job(intake: Intake, child: Child, run: Run, now: datetime) -> NewJob:

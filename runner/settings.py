@@ -29,6 +29,8 @@ class Settings:
     shutdown_grace: timedelta = timedelta(seconds=30)
     retention: timedelta = timedelta(days=30)
     busy_timeout: timedelta = timedelta(seconds=15)
+    log_level: str = "info"
+    log_format: str = "auto"
     origins: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -49,6 +51,16 @@ def switch(text: str) -> bool:
     return words[text.strip().lower()]
 
 
+def one_of(*words: str) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        word = text.strip().lower()
+        if word not in words:
+            raise ValueError(word)
+        return word
+
+    return parse
+
+
 @dataclass(frozen=True, slots=True)
 class _Setting:
     parse: Callable[[str], Any]
@@ -67,6 +79,10 @@ SETTINGS: dict[str, _Setting] = {
     "stalled_after": _Setting(parse_duration, ("RUNNER_STALLED_AFTER",), "a duration such as 60s", in_file=True),
     "shutdown_grace": _Setting(parse_duration, ("RUNNER_SHUTDOWN_GRACE",), "a duration such as 30s", in_file=True),
     "retention": _Setting(parse_duration, ("RUNNER_RETENTION",), "a duration such as 30d", in_file=True),
+    "log_level": _Setting(
+        one_of("debug", "info", "warning", "error"), ("RUNNER_LOG_LEVEL",), "debug, info, warning or error"
+    ),
+    "log_format": _Setting(one_of("auto", "console", "json"), ("RUNNER_LOG_FORMAT",), "auto, console or json"),
     "busy_timeout": _Setting(parse_duration, ("RUNNER_BUSY_TIMEOUT",), "a duration such as 15s"),
 }
 

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import os
-import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -18,6 +16,7 @@ import typer
 from runner.cli.config import AllowRemovals
 from runner.cli.main import cli, length, moment
 from runner.cli.output import keep_stdout, note
+from runner.cli.signals import SIGNAL_CODES, stopping
 from runner.domain.errors import NotFound, UsageError
 
 if TYPE_CHECKING:
@@ -25,8 +24,6 @@ if TYPE_CHECKING:
     from runner.domain.schedule import Definitions, Schedule
     from runner.engine.run_once import Options, Report
     from runner.engine.worker import Selection
-
-SIGNAL_CODES = {"SIGINT": 130, "SIGTERM": 143}
 
 
 class RunFormat(StrEnum):
@@ -267,7 +264,7 @@ class Call:
 
         with app.worker(definitions, clock, self.chosen.selection(definitions)) as worker:
             drain = app.run_once(worker, scheduler, clock, replace(self.options, trigger=triggers))
-            with watching(app, self.output.value), _signals(drain.stop):
+            with watching(app, self.output.value), stopping(drain.stop):
                 report = drain.run()
             if self.now is None:  # by an imagined clock nothing is old
                 drain.janitor.prune(datetime.now(UTC), app.settings.retention)
@@ -313,23 +310,3 @@ def _with_database(settings: Any, url: str) -> Any:
     from dataclasses import replace
 
     return replace(settings, database_url=url)
-
-
-@contextmanager
-def _signals(stop: Callable[[str], None]) -> Iterator[None]:
-    """The first SIGINT or SIGTERM ends the run in good order, the second at once."""
-    received: list[int] = []
-
-    def handle(number: int, frame: FrameType | None) -> None:
-        name = signal.Signals(number).name
-        if received:
-            os._exit(SIGNAL_CODES[name])
-        received.append(number)
-        stop(name)
-
-    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, old in before.items():
-            signal.signal(number, old)

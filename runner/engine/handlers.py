@@ -27,6 +27,7 @@ class Handler:
 
 def import_from(folder: Path) -> None:
     """Put the folder of schedules.yaml first on the import path."""
+    importlib.invalidate_caches()  # a module that was written a moment ago is found
     place = str(folder.resolve())
     if sys.path[:1] != [place]:
         sys.path[:] = [place, *(entry for entry in sys.path if entry != place)]

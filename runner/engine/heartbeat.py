@@ -6,15 +6,22 @@ import fcntl
 import os
 import socket
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 from runner.domain.errors import DatabaseUnavailable, RunnerError
 from runner.domain.worker import WorkerStatus
 from runner.storage.workers import WorkerStore
+from runner.telemetry import Emit, LateBeat
+
+LATE = 2.0  # times the interval: a beat that comes later than this is told
+PATIENCE = 2 / 3  # of `stalled_after` without a beat, after which a worker gives its runs up itself
 
 
 class WorkerLock:
@@ -105,7 +112,33 @@ class Pulse:
                     self._beat()
 
 
-def beat(store: WorkerStore, worker_id: str, config_sha256: Callable[[], str | None], lost: Callable[[], None]) -> None:
-    """One beat; `lost` is told where this worker was taken for dead."""
-    if not store.beat(worker_id, datetime.now(UTC), config_sha256()):
-        lost()
+@dataclass(slots=True)
+class Heart:
+    """Beats for one worker, and knows by its own monotonic clock how long ago the last beat was written.
+
+    `said` gives what the beat tells of this process; `lost` is told where the worker was taken for dead.
+    """
+
+    store: WorkerStore
+    worker_id: str
+    interval: float
+    stalled_after: float
+    emit: Emit
+    lost: Callable[[], None]
+    said: Callable[[], Mapping[str, Any]] = dict
+    _beaten: float = field(default_factory=time.monotonic)
+
+    def beat(self) -> None:
+        began = time.monotonic()
+        is_known = self.store.beat(self.worker_id, datetime.now(UTC), **self.said())
+        late = began - self._beaten
+        self._beaten = began
+        if late > LATE * self.interval:
+            self.emit(LateBeat(late, self.interval))
+        if not is_known:
+            self.lost()
+
+    @property
+    def is_well(self) -> bool:
+        """Whether the others must still take this worker for alive. Well before they may not, it says no itself."""
+        return time.monotonic() - self._beaten < self.stalled_after * PATIENCE

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -19,12 +20,13 @@ from runner.storage.workers import WorkerStore
 from runner.telemetry import Emit, JobSettled, WorkerRescued
 
 BATCH = 500
+HOURLY, DAILY = 3600.0, 86_400.0
 
 
 @dataclass(slots=True)
 class Janitor:
-    """A worker is dead when its lock is free. Where a lock cannot tell, when the same beat was seen twice,
-    `stalled_after` apart by our own monotonic clock: a clock that jumps rescues nobody."""
+    """A worker is dead when its lock is free, or when the same beat was seen twice, `stalled_after` apart by our own
+    monotonic clock: a process that was stopped holds its lock, and a clock that jumps rescues nobody."""
 
     worker_id: str
     workers: WorkerStore
@@ -32,7 +34,27 @@ class Janitor:
     jobs: JobStore
     emit: Emit
     rng: Random
+    interval: float = 5.0
+    retention: timedelta = timedelta(days=30)
+    refresh: Callable[[datetime], object] = lambda now: None  # recomputes what may have changed with the zone data
+    _next: dict[str, float] = field(default_factory=dict)
     _seen: dict[str, tuple[int, float]] = field(default_factory=dict)
+
+    def tick(self, now: datetime) -> float:
+        """Rescue each time, refresh daily and prune hourly."""
+        self.rescue(now)
+        if self._has_come("refresh", DAILY):
+            self.refresh(now)
+        if self._has_come("prune", HOURLY):
+            self.prune(now, self.retention)
+        return self.interval
+
+    def _has_come(self, duty: str, every: float) -> bool:
+        moment = time.monotonic()
+        if moment < self._next.get(duty, 0.0):
+            return False
+        self._next[duty] = moment + every
+        return True
 
     def rescue(self, now: datetime) -> int:
         """Settle the runs of dead workers as stalled; returns how many."""
@@ -57,9 +79,8 @@ class Janitor:
         return pruned
 
     def _is_dead(self, worker: WorkerStatus) -> bool:
-        free = is_free(Path(worker.lock_file)) if worker.lock_file else None
-        if free is not None:
-            return free
+        if worker.lock_file and is_free(Path(worker.lock_file)):
+            return True
         beats, since = self._seen.get(worker.id, (-1, 0.0))
         if beats != worker.beats:
             self._seen[worker.id] = (worker.beats, time.monotonic())

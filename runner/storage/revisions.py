@@ -16,6 +16,7 @@ from runner.domain.revision import ConfigRevision, Limit, Revision
 from runner.domain.sameness import same
 from runner.domain.schedule import Definitions
 from runner.storage.database import Database
+from runner.storage.poke import mark
 from runner.storage.serial import definitions_from, schedule_from, to_data, to_text
 
 JOBS = Job.__table__  # type: ignore[attr-defined]
@@ -46,6 +47,12 @@ class RevisionStore:
         with self._database.read() as connection:
             return current(connection)
 
+    def knows(self, sha256: str) -> bool:
+        """Whether a file of that content was applied, ever."""
+        statement = select(REVISIONS.c.number).where(REVISIONS.c.sha256 == sha256).limit(1)
+        with self._database.read() as connection:
+            return connection.execute(statement).first() is not None
+
     def history(self, limit: int = 20) -> list[ConfigRevision]:
         statement = select(REVISIONS).order_by(REVISIONS.c.number.desc()).limit(limit)
         with self._database.read() as connection:
@@ -70,6 +77,7 @@ class RevisionStore:
             _write_limits(connection, edit.definitions)
             for change in changes:
                 _write_schedule(connection, change, edit.definitions, number, now)
+            mark(connection)
             return number, changes
 
 

@@ -16,9 +16,9 @@ import pytest
 from runner.domain.job import JobState, Run
 from runner.domain.retry import RetryPolicy
 from runner.engine import janitor as module
-from runner.engine.heartbeat import WorkerLock, beat, introduce, is_free, new_worker_id
+from runner.engine.heartbeat import Heart, WorkerLock, introduce, is_free, new_worker_id
 from runner.engine.janitor import Janitor
-from runner.telemetry import ClaimLost, JobSettled, WorkerRescued
+from runner.telemetry import ClaimLost, JobSettled, LateBeat, WorkerRescued
 from tests.engine.bench import Bench, eventually, kind, make_bench
 from tests.engine.sample_handlers import gate
 from tests.factories import DAY, HOUR, MINUTE, NOW, SECOND, Stores, make_job, make_policy, make_running, make_worker
@@ -167,6 +167,40 @@ def test_without_a_lock_the_same_beat_must_be_seen_twice(bench: Bench, monotonic
     assert bench.state(run.id) == "pending"
 
 
+def test_a_held_lock_does_not_make_a_silent_worker_live(bench: Bench, monotonic: Monotonic, tmp_path: Path) -> None:
+    """A process that was stopped still holds its lock: it is dead when it has not beaten for `stalled_after`."""
+    lock = WorkerLock(tmp_path / "other.db", "far")
+    Stores(bench.app.database).workers.register(make_worker("far", lock_file=str(lock.path)))
+    run = left_behind(bench, "far")
+    janitor = make_janitor(bench)
+    assert janitor.rescue(NOW) == 0
+    monotonic.seconds += 60
+
+    assert janitor.rescue(NOW) == 1
+    assert bench.state(run.id) == "pending"
+    lock.close()
+
+
+def test_a_worker_that_cannot_beat_is_not_well_before_the_others_may_take_its_runs(bench: Bench) -> None:
+    """After two thirds of `stalled_after`, on its monotonic clock."""
+    heart = Heart(bench.app.workers, "me", 10, 60, bench.events.append, lambda: None)
+    began = heart._beaten
+    for seconds, is_well in ((0, True), (39, True), (41, False)):
+        heart._beaten = began - seconds
+        assert heart.is_well is is_well
+
+
+def test_a_late_beat_is_told(bench: Bench) -> None:
+    """One that comes later than twice its interval: something held this process up."""
+    heart = Heart(bench.app.workers, "me", 10, 60, bench.events.append, lambda: None)
+    heart._beaten -= 25
+    heart.beat()
+    heart.beat()
+
+    (late,) = bench.of(LateBeat)
+    assert (round(late.seconds), late.expected) == (25, 10)
+
+
 def test_a_beat_begins_the_wait_anew(bench: Bench, monotonic: Monotonic) -> None:
     """A worker that beats is alive, also when its beats are late."""
     left_behind(bench, "far")
@@ -304,12 +338,16 @@ def test_a_beat_tells_whether_the_worker_is_known(bench: Bench, tmp_path: Path) 
     lock = WorkerLock(tmp_path / "runner.db", worker_id)
     row = introduce(lock, worker_id, version="0", concurrency=2, stalled_after=timedelta(seconds=60))
     bench.app.workers.register(row)
-    beat(bench.app.workers, worker_id, lambda: "abc", lambda: lost.append("lost"))
+    heart = Heart(
+        bench.app.workers, worker_id, 10, 60, bench.events.append, lambda: lost.append("lost"),
+        lambda: {"config_sha256": "abc"},
+    )  # fmt: skip
+    heart.beat()
     (known,) = bench.app.workers.all()
     assert (known.beats, known.config_sha256, known.pid, lost) == (1, "abc", os.getpid(), [])
 
     forget(bench, worker_id)
-    beat(bench.app.workers, worker_id, lambda: None, lambda: lost.append("lost"))
+    heart.beat()
     assert lost == ["lost"]
     lock.close()
 

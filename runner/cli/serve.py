@@ -1,0 +1,116 @@
+"""The command `serve`."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from runner.cli.config import AllowRemovals
+from runner.cli.main import cli
+from runner.cli.output import keep_stdout
+from runner.cli.signals import stopping
+from runner.domain.errors import UsageError
+
+if TYPE_CHECKING:
+    from runner.app import App, Roles
+    from runner.config.load import Loaded
+    from runner.settings import Settings
+
+
+@cli.command(short_help="Fire schedules and run jobs, until it is stopped.")
+def serve(
+    ctx: typer.Context,
+    concurrency: Annotated[
+        int | None, typer.Option(metavar="N", min=1, max=10_000, help="How many jobs at once.")
+    ] = None,
+    queues: Annotated[
+        str | None, typer.Option(metavar="A,B", help="Take jobs of these queues only.  [default: all]")
+    ] = None,
+    exclude_queues: Annotated[
+        str | None, typer.Option(metavar="A,B", help="Take jobs of all queues but these.")
+    ] = None,
+    no_scheduler: Annotated[bool, typer.Option("--no-scheduler", help="Fire no schedules.")] = False,
+    no_worker: Annotated[bool, typer.Option("--no-worker", help="Run no jobs.")] = False,
+    no_sync: Annotated[
+        bool, typer.Option("--no-sync", help="Never apply the file: others do; its handlers are followed.")
+    ] = False,
+    last_good: Annotated[
+        bool, typer.Option("--last-good", help="Start from the stored revision where the file is invalid.")
+    ] = False,
+    allow_removals: AllowRemovals = False,
+) -> None:
+    """Fire schedules, run jobs and follow the file, until SIGTERM or Ctrl-C.
+
+    The first signal stops in good order: nothing more is started, what runs may end within shutdown_grace, the rest
+    is given back. A second one stops at once.
+    """
+    keep_stdout()
+    flags = ctx.obj | {"concurrency": concurrency}
+    call = Call(flags, _names(queues), _names(exclude_queues), not no_scheduler, not no_worker, not no_sync, last_good,
+                allow_removals)  # fmt: skip
+    raise typer.Exit(call.serve())
+
+
+def _names(text: str | None) -> frozenset[str]:
+    return frozenset(name.strip() for name in (text or "").split(",") if name.strip())
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One call of the command, with its options read."""
+
+    flags: dict[str, object]
+    queues: frozenset[str]
+    exclude_queues: frozenset[str]
+    fires: bool
+    runs: bool
+    applies: bool
+    last_good: bool
+    allow_removals: bool
+
+    def serve(self) -> int:
+        from runner.app import App
+        from runner.engine.reloader import read
+        from runner.settings import settings
+
+        if self.queues & self.exclude_queues:
+            raise UsageError(f"queue {min(self.queues & self.exclude_queues)} is both taken and excluded")
+        first = settings(self.flags, os.environ)
+        loaded = read(first.config, os.environ)
+        if not self.last_good:
+            loaded.require()
+        found = settings(self.flags, os.environ, loaded.definitions.runner if loaded.definitions else None)
+        app = App(found, os.environ)
+        try:
+            app.prepare()
+            return self._run(app, loaded)
+        finally:
+            app.close()
+
+    def _run(self, app: App, loaded: Loaded) -> int:
+        from runner.telemetry.logs import configure_logging
+
+        found = app.settings
+        is_console = found.log_format == "console" or (found.log_format == "auto" and sys.stderr.isatty())
+        logs = configure_logging(found.log_level, is_console, sys.stderr)
+        app.events.subscribe(logs.tell)
+        follower = app.follower(applies=self.applies)
+        definitions = follower.begin(
+            loaded, datetime.now(UTC), last_good=self.last_good, allow_removals=self.allow_removals
+        )
+        roles = self._roles(found)
+        with app.service(follower, roles, definitions) as service, stopping(service.stop, service.reload):
+            return 1 if service.run() else 0
+
+    def _roles(self, settings: Settings) -> Roles:
+        from runner.app import Roles
+        from runner.engine.worker import Selection
+
+        selection = Selection(queues=self.queues or None, exclude_queues=self.exclude_queues)
+        enabled = settings.jobs_enabled
+        return Roles(fires=self.fires and enabled, runs=self.runs and enabled, selection=selection)

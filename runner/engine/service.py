@@ -1,0 +1,151 @@
+"""The long-lived process: each duty is a loop in a thread of its own, and they start and stop together.
+
+A tick that raises is told once with its cause and tried again, later each time. A loop that dies takes the process
+down: half alive is worse than dead, which somebody notices.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+from runner.domain.errors import RunnerError
+from runner.engine.executor import GRACE
+from runner.engine.loop import Clock
+from runner.engine.worker import Worker
+from runner.telemetry import Emit, LoopDied, ServiceStopped, StopRequested, TickFailed, TickRecovered
+
+FIRST_PAUSE = 0.5  # seconds after a tick that raised; doubled each time, up to
+LONGEST_PAUSE = 30.0
+DRAINING_LOOK = 0.05
+JOIN = 5.0  # seconds that a loop may take for the tick that it is in
+
+
+@dataclass(slots=True)
+class Loop:
+    """A duty: `tick` does what is due and says in how many seconds it wants to be called again."""
+
+    name: str
+    tick: Callable[..., float]
+    clock: Clock
+    emit: Emit
+    died: Callable[[], None] = lambda: None
+    failure: BaseException | None = None
+    _failing: str | None = None
+    _failures: int = 0
+    _repeats: int = 0
+    _ended: threading.Event = field(default_factory=threading.Event)
+    _thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        self._thread = threading.Thread(target=self._serve, name=self.name, daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End after the tick that it is in."""
+        self._ended.set()
+        self.clock.wake()
+
+    def join(self) -> None:
+        if self._thread is not None:
+            self._thread.join(JOIN)
+
+    def _serve(self) -> None:
+        try:
+            while not self._ended.is_set():
+                self.clock.wait(self._once())
+        except BaseException as error:  # no tick has caught it: not even the loop can go on
+            self.failure = error
+            self.died()
+
+    def _once(self) -> float:
+        try:
+            pause = self.tick(self.clock.now())
+        except Exception as error:
+            return self._failed(error)
+        if self._failing is not None:
+            self.emit(TickRecovered(self.name))
+            self._failing, self._failures = None, 0
+        return pause
+
+    def _failed(self, error: Exception) -> float:
+        said = error.message if isinstance(error, RunnerError) else f"{type(error).__name__}: {error}"
+        pause = min(FIRST_PAUSE * 2.0 ** min(self._failures, 10), LONGEST_PAUSE)
+        self._repeats = self._repeats + 1 if said == self._failing else 0
+        self._failing, self._failures = said, self._failures + 1
+        self.emit(TickFailed(self.name, said, None if isinstance(error, RunnerError) else error, self._repeats))
+        return pause
+
+
+@dataclass(slots=True)
+class Service:
+    """All loops of one process. `worker` is None where it runs nothing."""
+
+    loops: Sequence[Loop]
+    worker: Worker | None
+    grace: timedelta
+    emit: Emit
+    reload: Callable[[], None] = lambda: None
+    clock: Clock = field(default_factory=Clock)
+    _asked: str | None = None
+
+    def stop(self, why: str) -> None:
+        """End in good order. Safe to call from a signal handler."""
+        if self._asked is None:
+            self._asked = why
+        self.clock.wake()
+
+    def run(self) -> list[Loop]:
+        """Serve until `stop`, or until a loop dies; returns the loops that died."""
+        for loop in self.loops:
+            loop.died = self.clock.wake
+            loop.start()
+        while self._asked is None and not self._dead():
+            self.clock.wait(3600)
+        dead = self._dead()
+        for loop in dead:
+            self.emit(LoopDied(loop.name, loop.failure))
+        self._shut_down(self._asked or f"the {dead[0].name} loop died")
+        return dead
+
+    def _dead(self) -> list[Loop]:
+        return [loop for loop in self.loops if loop.failure is not None]
+
+    def _shut_down(self, why: str) -> None:
+        """Fire and claim nothing more, let what runs end, give the rest back; the worker's own loop settles it all."""
+        began = time.monotonic()
+        deadline = began + self.grace.total_seconds()
+        if self.worker is not None:
+            self.worker.accepting = False
+        self.emit(StopRequested(why))
+        working = [loop for loop in self.loops if loop.name == "worker" and loop.failure is None]
+        for loop in self.loops:
+            if loop not in working:
+                loop.stop()
+        drained, released = self._drain(working[0], deadline, why) if working else (0, 0)
+        for loop in self.loops:
+            loop.stop()
+            loop.join()
+        self.emit(ServiceStopped(why, drained, released, time.monotonic() - began))
+
+    def _drain(self, loop: Loop, deadline: float, why: str) -> tuple[int, int]:
+        worker = self.worker
+        if worker is None:
+            return 0, 0
+        running = len(worker.executor.running())
+        grace = min(GRACE, max(deadline - time.monotonic(), 0.0) / 2)
+        self._wait(loop, worker, deadline - grace - DRAINING_LOOK)
+        left = len(worker.executor.running())
+        worker.executor.grace = max(grace - 10 * DRAINING_LOOK, 0.0)
+        self._wait(loop, worker, deadline, lambda: worker.executor.stop_all("shutdown", f"released: {why}"))
+        return running - left, left
+
+    def _wait(self, loop: Loop, worker: Worker, until: float, each: Callable[[], None] = lambda: None) -> None:
+        """Until nothing runs and all is settled, or until then."""
+        while worker.has_work() and time.monotonic() < until and loop.failure is None:
+            each()
+            loop.clock.wake()
+            self.clock.wait(DRAINING_LOOK)
