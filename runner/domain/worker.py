@@ -28,3 +28,4 @@ class WorkerStatus(Row, table=True):
     queues: Any = Field(default=None, sa_column=Column(JSON_VALUE))
     lock_file: str | None = None
     config_sha256: str | None = None
+    wake_socket: str | None = None  # its bare name: it lies beside the database

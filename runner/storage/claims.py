@@ -20,6 +20,7 @@ from runner.storage import claim_sql
 from runner.storage.database import Database
 from runner.storage.enqueue import insert_jobs
 from runner.storage.logs import write
+from runner.storage.poke import mark
 from runner.storage.serial import policy_from
 
 JOBS = Job.__table__  # type: ignore[attr-defined]
@@ -96,7 +97,7 @@ class ClaimStore:
     def promote(self, now: datetime) -> int:
         """Let the waiting jobs start whose earlier ones have ended; returns how many."""
         with self._database.write(durable=False) as connection:
-            return connection.execute(PROMOTE, {"b_now": now}).rowcount
+            return promote(connection, now)
 
     def lanes(self) -> list[tuple[str, str]]:
         """The (queue, type) pairs that have pending jobs, whoever may run them."""
@@ -197,7 +198,7 @@ _WANTED_CANCELLED = select(JOBS.c.id, JOBS.c.cancel_reason).where(
     JOBS.c.id.in_(bindparam("ids", expanding=True)), JOBS.c.cancel_requested_at.is_not(None)
 )
 _EARLIER = JOBS.alias("earlier")
-PROMOTE = (
+_PROMOTE = (
     update(JOBS)
     .where(
         JOBS.c.waiting_for.is_not(None),
@@ -209,6 +210,14 @@ PROMOTE = (
     )
     .values(waiting_for=None, run_at=func.max(JOBS.c.run_at, bindparam("b_now", type_=JOBS.c.run_at.type)))
 )
+
+
+def promote(connection: Connection, now: datetime) -> int:
+    """Let the waiting jobs start whose earlier ones have ended, in the caller's transaction."""
+    promoted = connection.execute(_PROMOTE, {"b_now": now}).rowcount
+    if promoted:
+        mark(connection)
+    return promoted
 
 
 def _settle(connection: Connection, settlements: Sequence[Settlement], now: datetime) -> Settled:
@@ -228,7 +237,9 @@ def _settle(connection: Connection, settlements: Sequence[Settlement], now: date
     if children:
         insert_jobs(connection, children, now)
     if ending:
-        connection.execute(PROMOTE, {"b_now": now})
+        promote(connection, now)
+    if any(one.run_at is not None and one.run_at <= now for one in written.values()):
+        mark(connection)  # given back: another worker may take it
     return Settled(written, frozenset(one.run.id for one in settlements) - frozenset(written))
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import stat
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -18,7 +18,7 @@ from sqlalchemy import Connection, Engine, make_url, text
 from sqlalchemy.exc import ArgumentError, DatabaseError, InterfaceError, OperationalError
 
 from runner.domain.errors import DatabaseUnavailable, NotThereYet, RunnerError, UsageError
-from runner.storage import dialects
+from runner.storage import dialects, poke
 
 BUSY_TIMEOUT = timedelta(seconds=15)
 
@@ -38,6 +38,13 @@ class Database:
         self._relaxed: Engine = dialects.engine(self.path, busy_timeout, write=True, synchronous="NORMAL")
         self._reader: Engine = dialects.engine(self.path, busy_timeout, write=False, synchronous="NORMAL")
         self._turn = threading.Lock()
+        self.bell = poke.Bell(self.path)
+        self._outside: Engine = dialects.engine(
+            self.path, busy_timeout, write=False, synchronous="NORMAL", autocommit=True
+        )
+        self._watching = threading.Lock()
+        self._watcher: Connection | None = None
+        self._watchers = 0
 
     @property
     def exists(self) -> bool:
@@ -52,7 +59,7 @@ class Database:
 
     @contextmanager
     def write(self, *, durable: bool = True, urgent: bool = False, create: bool = False) -> Iterator[Connection]:
-        """A write transaction, committed at the end of the block or rolled back whole.
+        """A write transaction, committed at the end of the block or rolled back whole. What it marked is poked then.
 
         Writers of this process take turns; an `urgent` one (the heartbeat) queues at the database alone.
         """
@@ -64,7 +71,11 @@ class Database:
                 yield connection
             return
         with self._turn, self._transaction(engine) as connection:
+            poke.unmark(connection)
             yield connection
+            sockets = poke.take(connection)
+        if sockets is not None:
+            self.bell.tell(sockets)
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
@@ -72,6 +83,31 @@ class Database:
         self._require()
         with self._transaction(self._reader) as connection:
             yield connection
+
+    def data_version(self) -> int:
+        """A number that is another one when somebody committed since the last call, in whatever process and by whatever
+        program; our own commits count too. Costs microseconds."""
+        self._require()
+        with self._watching:
+            try:
+                if self._watcher is None:
+                    # Held, and outside any transaction: the number means something on its own connection alone.
+                    self._watcher, self._watchers = self._outside.connect(), self._watchers + 1
+                found = int(self._watcher.exec_driver_sql("PRAGMA data_version").scalar_one())
+            except (DatabaseError, InterfaceError) as error:
+                raise self.explain(error) from error
+        return (self._watchers << 32) + found
+
+    def changes(self) -> Callable[[], bool]:
+        """A question to ask again and again: did anybody commit since it was last asked? The first answer is yes."""
+        known: int | None = None
+
+        def changed() -> bool:
+            nonlocal known
+            before, known = known, self.data_version()
+            return known != before
+
+        return changed
 
     def _require(self) -> None:
         """An open connection would go on in a file that was deleted, where nobody finds what it writes."""
@@ -105,7 +141,11 @@ class Database:
         return explain(error, self.path, self.busy_timeout)
 
     def close(self) -> None:
-        for engine in (self._durable, self._relaxed, self._reader):
+        with self._watching:
+            if self._watcher is not None:
+                self._watcher.close()
+                self._watcher = None
+        for engine in (self._durable, self._relaxed, self._reader, self._outside):
             engine.dispose()
 
 

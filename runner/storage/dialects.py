@@ -21,7 +21,9 @@ RACY_BEFORE = (3, 51, 3)
 MENDED = {(3, 44, 6), (3, 50, 7)}
 
 
-def engine(path: Path, busy_timeout: timedelta, *, write: bool, synchronous: str) -> Engine:
+def engine(
+    path: Path, busy_timeout: timedelta, *, write: bool, synchronous: str, autocommit: bool = False
+) -> Engine:  # fmt: skip
     """An engine on a SQLite file. A write engine takes the write lock before it reads."""
     made = create_engine(
         f"sqlite:///{path}",
@@ -41,6 +43,8 @@ def engine(path: Path, busy_timeout: timedelta, *, write: bool, synchronous: str
         for statement in settings:
             connection.execute(statement).fetchall()
 
+    if autocommit:
+        return made
     begin = "BEGIN IMMEDIATE" if write else "BEGIN"
 
     @event.listens_for(made, "begin")
@@ -86,6 +90,12 @@ def insert_many(connection: Connection, table: Table, rows: Sequence[Mapping[str
     connection.execute(insert(table), rows)
     last = int(connection.exec_driver_sql("SELECT last_insert_rowid()").scalar_one())
     return range(last - len(rows) + 1, last + 1)
+
+
+def file_of(connection: Connection) -> Path | None:
+    """The file behind a connection, of whatever engine; None where there is none."""
+    found = connection.exec_driver_sql("SELECT file FROM pragma_database_list WHERE name = 'main'").scalar()
+    return Path(found) if found else None
 
 
 def copy(connection: Connection, path: Path) -> None:

@@ -11,6 +11,7 @@ from sqlalchemy import Connection, bindparam, select, update
 from runner.domain.job import Enqueued, JobState, NewJob, UniqueKey
 from runner.domain.job_rows import Job
 from runner.storage.dialects import insert, insert_many
+from runner.storage.poke import mark
 from runner.storage.serial import policy_text
 
 JOBS = Job.__table__  # type: ignore[attr-defined]
@@ -32,6 +33,8 @@ BATCH = 1000
 
 def insert_jobs(connection: Connection, jobs: Sequence[NewJob], now: datetime) -> list[Enqueued]:
     """Insert jobs in order, in the caller's transaction. A duplicate gives the job that holds its key."""
+    if jobs:
+        mark(connection)
     if not any(job.unique for job in jobs):
         return _insert_plain(connection, jobs, now)
     return [

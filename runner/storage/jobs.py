@@ -12,9 +12,10 @@ from sqlalchemy import Connection, Select, bindparam, delete, func, insert, lite
 from runner.domain.errors import Conflict, NotFound
 from runner.domain.job import Enqueued, InFlight, JobState, NewJob
 from runner.domain.job_rows import Job, JobAttempt, JobLog, JobOutput
-from runner.storage.claims import PROMOTE
+from runner.storage.claims import promote
 from runner.storage.database import Database
 from runner.storage.enqueue import insert_jobs
+from runner.storage.poke import mark
 
 JOBS = Job.__table__  # type: ignore[attr-defined]
 ATTEMPTS = JobAttempt.__table__  # type: ignore[attr-defined]
@@ -102,9 +103,10 @@ class JobStore:
         values = {"b_id": job_id, "b_now": now, "b_reason": reason}
         with self._database.write() as connection:
             if connection.execute(_CANCEL_PENDING, values).rowcount:
-                connection.execute(PROMOTE, {"b_now": now})
+                promote(connection, now)
                 return JobState.CANCELLED
             if connection.execute(_CANCEL_RUNNING, values).rowcount:
+                mark(connection)
                 return JobState.RUNNING
             job = _get(connection, job_id)
         raise Conflict(f"job {job_id} is already {job.status}", f"runner jobs show {job_id}")
@@ -117,6 +119,7 @@ class JobStore:
                 raise Conflict(f"job {job_id} is {job.status}, not finished", f"runner jobs show {job_id}")
             connection.execute(_KEEP_LAST_RUN, {"b_id": job_id})
             connection.execute(_RETRY, {"b_id": job_id, "b_now": now})
+            mark(connection)
 
     def in_flight(self) -> dict[tuple[str, str | None], InFlight]:
         """Unfinished jobs by (type, schedule or None)."""
@@ -209,7 +212,8 @@ def cancel_jobs(connection: Connection, job_ids: Sequence[int], now: datetime, r
         if not connection.execute(_CANCEL_PENDING, values).rowcount:
             connection.execute(_CANCEL_RUNNING, values)
     if job_ids:
-        connection.execute(PROMOTE, {"b_now": now})
+        mark(connection)
+        promote(connection, now)
 
 
 def _get(connection: Connection, job_id: int) -> Job:

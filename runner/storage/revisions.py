@@ -15,8 +15,8 @@ from runner.domain.ledger import ScheduleSlot, ScheduleStatus
 from runner.domain.revision import ConfigRevision, Limit, Revision
 from runner.domain.sameness import same
 from runner.domain.schedule import Definitions
+from runner.storage import poke
 from runner.storage.database import Database
-from runner.storage.poke import mark
 from runner.storage.serial import definitions_from, schedule_from, to_data, to_text
 
 JOBS = Job.__table__  # type: ignore[attr-defined]
@@ -77,7 +77,7 @@ class RevisionStore:
             _write_limits(connection, edit.definitions)
             for change in changes:
                 _write_schedule(connection, change, edit.definitions, number, now)
-            mark(connection)
+            poke.mark(connection)
             return number, changes
 
 

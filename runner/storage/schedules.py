@@ -15,11 +15,12 @@ from runner.domain.job import Enqueued, NewJob
 from runner.domain.job_rows import Job
 from runner.domain.ledger import ScheduleSlot, ScheduleStatus, SlotOutcome
 from runner.domain.timing import timing
-from runner.storage.claims import PROMOTE
+from runner.storage.claims import promote
 from runner.storage.database import Database
 from runner.storage.dialects import insert
 from runner.storage.enqueue import insert_jobs
 from runner.storage.jobs import cancel_jobs
+from runner.storage.poke import mark
 from runner.storage.serial import schedule_from
 
 JOBS = Job.__table__  # type: ignore[attr-defined]
@@ -120,7 +121,7 @@ class ScheduleStore:
             missing = [decision for decision in decisions if decision.slot not in taken]
             _make_room(connection, row, there, missing)
             slots = _decide_slots(connection, name, missing, make_job, now)
-            connection.execute(PROMOTE, {"b_now": now})
+            promote(connection, now)
             return Fired(name, tuple(slots))
 
     def pause(self, name: str, now: datetime, *, by: str, reason: str | None) -> ScheduleStatus:
@@ -140,6 +141,7 @@ class ScheduleStore:
                 "next_run": next_run(row),
             }
             connection.execute(update(SCHEDULES).where(SCHEDULES.c.name == name).values(values))
+            mark(connection)
             return _get(connection, name)
 
     def _set(self, name: str, **values: Any) -> ScheduleStatus:

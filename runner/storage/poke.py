@@ -1,0 +1,167 @@
+"""Telling live workers, once a transaction is committed, that there may be work: a byte to the socket each one names.
+
+A worker's row holds the bare name of its socket, which lies beside the database file. Nothing here ever waits or
+fails: who was not reached looks for itself a second later.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from sqlalchemy import Connection, event, select
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.orm import Session
+
+from runner.domain.worker import WorkerStatus
+from runner.storage import dialects
+
+WORKERS = WorkerStatus.__table__  # type: ignore[attr-defined]
+MARK = "runner.poke"
+LONGEST = 107  # bytes of a socket's path that the kernel takes
+PREFIX = 16  # characters of the database's name that begin the name of a socket, which must not grow too long either
+
+_SOCKETS = select(WORKERS.c.wake_socket).where(WORKERS.c.wake_socket.is_not(None))
+
+
+def socket_file(database: Path, worker_id: str) -> Path:
+    """Where a worker's socket lies."""
+    real = real_file(database)
+    return real.with_name(f"{real.name[:PREFIX]}.{worker_id}.sock")
+
+
+def real_file(database: Path) -> Path:
+    """The file itself, by whatever links it was reached: all who use it look for sockets in the same folder."""
+    return Path(os.path.realpath(database))
+
+
+@contextmanager
+def address(file: Path) -> Iterator[str]:
+    """What to give to a socket call for this file. One whose path is too long is reached through its folder."""
+    if len(os.fsencode(file)) <= LONGEST:
+        yield str(file)
+        return
+    folder = os.open(file.parent, os.O_PATH | os.O_DIRECTORY)
+    try:
+        yield f"/proc/self/fd/{folder}/{file.name}"
+    finally:
+        os.close(folder)
+
+
+def send(folder: Path, names: Iterable[str]) -> None:
+    """One byte to each of these sockets. One that is full has been told already; one that is dead does not matter."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as sender:
+        for name in names:
+            if os.sep in name:
+                continue  # a row must not make us write anywhere else
+            with suppress(OSError), address(folder / name) as place:
+                sender.sendto(b"\0", place)
+
+
+def sweep(database: Path) -> None:
+    """Remove the sockets that killed workers left: nobody listens there, and nobody ever will."""
+    real = real_file(database)
+    for file in real.parent.glob(f"{_literally(real.name[:PREFIX])}.*.sock"):
+        with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as caller:
+            try:
+                with address(file) as place:
+                    caller.connect(place)
+            except ConnectionRefusedError:
+                file.unlink()
+
+
+def _literally(name: str) -> str:
+    return "".join(f"[{one}]" if one in "*?[" else one for one in name)
+
+
+# ---- transactions of ours
+
+
+class Bell:
+    """Who is woken by the commits of one Database: listeners of this process by a call, other workers by their sockets.
+
+    `sockets` are the names of our own, whose listeners the call has woken already.
+    """
+
+    def __init__(self, database: Path) -> None:
+        self._folder = real_file(database).parent
+        self._listeners: list[Callable[[], None]] = []
+        self.sockets: set[str] = set()
+
+    def listen(self, wake: Callable[[], None]) -> None:
+        """`wake` is called from any thread, often for nothing, and must be quick."""
+        self._listeners = [*self._listeners, wake]
+
+    def forget(self, wake: Callable[[], None]) -> None:
+        self._listeners = [one for one in self._listeners if one != wake]
+
+    def ring(self) -> None:
+        for wake in self._listeners:
+            wake()
+
+    def tell(self, names: Iterable[str]) -> None:
+        self.ring()
+        others = [name for name in names if name not in self.sockets]
+        if others:
+            send(self._folder, others)
+
+
+def mark(connection: Connection) -> None:
+    """Let this transaction, once committed, poke the live workers."""
+    connection.info[MARK] = True
+
+
+def unmark(connection: Connection) -> None:
+    """Forget what a transaction that was rolled back has asked for."""
+    connection.info.pop(MARK, None)
+
+
+def take(connection: Connection) -> list[str] | None:
+    """Whom to poke after the commit, as this transaction sees them; None where nothing asked for it."""
+    if not connection.info.pop(MARK, False):
+        return None
+    return list(connection.execute(_SOCKETS).scalars())
+
+
+# ---- transactions of a program
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    connection: Connection
+    folder: Path
+    names: list[str]
+
+
+def after_commit(session: Session) -> None:
+    """Poke when the program's own transaction is committed, never before. A savepoint is no commit."""
+    session = getattr(session, "registry", lambda: session)()  # a scoped_session stands for the one behind it
+    connection = session.connection()
+    database = dialects.file_of(connection)
+    try:
+        names = take(connection)
+    except OperationalError:  # a schema from before there were sockets: its workers look for themselves
+        return
+    if not names or database is None:
+        return
+    session.info[MARK] = _Waiting(connection, real_file(database).parent, names)
+    for moment, what in (("after_commit", _committed), ("after_rollback", _rolled_back)):
+        if not event.contains(session, moment, what):
+            event.listen(session, moment, what)
+
+
+def _committed(session: Session) -> None:
+    waiting = session.info.get(MARK)
+    if waiting is None or session.in_nested_transaction() or waiting.connection.in_transaction():
+        return  # not the end yet: of a savepoint, or of a session inside a transaction of somebody else
+    del session.info[MARK]
+    send(waiting.folder, waiting.names)
+
+
+def _rolled_back(session: Session) -> None:
+    if not session.in_nested_transaction():
+        session.info.pop(MARK, None)
