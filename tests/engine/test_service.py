@@ -1,0 +1,216 @@
+"""The long-lived process: supervised loops, a stop that loses nothing, and the work itself."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+
+from runner.app import Roles
+from runner.domain.errors import DatabaseUnavailable
+from runner.engine.follower import digest_of
+from runner.engine.loop import Clock
+from runner.engine.service import Loop, Service
+from runner.telemetry import (
+    Event,
+    LoopDied,
+    ServiceStarted,
+    ServiceStopped,
+    StopRequested,
+    TickFailed,
+    TickRecovered,
+)
+from tests.engine.bench import Bench, eventually, kind, make_bench
+from tests.engine.sample_handlers import gate
+from tests.factories import make_schedule
+
+
+@dataclass
+class Duty:
+    """A tick that does what it is told."""
+
+    calls: int = 0
+    raises: BaseException | None = None
+    events: list[Event] = field(default_factory=list)
+    pauses: list[float] = field(default_factory=list)
+
+    def tick(self, now: datetime) -> float:
+        self.calls += 1
+        if self.raises is not None:
+            raise self.raises
+        return 0.001
+
+    def loop(self, name: str = "duty") -> Loop:
+        return Loop(name, self.tick, _Quick(self), self.events.append)
+
+
+class _Quick(Clock):
+    """Waits are noted, and short."""
+
+    def __init__(self, duty: Duty) -> None:
+        super().__init__()
+        self._duty = duty
+
+    def wait(self, seconds: float) -> None:
+        self._duty.pauses.append(seconds)
+        super().wait(min(seconds, 0.001))
+
+
+@contextmanager
+def serving(service: Service) -> Iterator[threading.Thread]:
+    """Runs it in a thread; at the end it has stopped."""
+    dead: list[Any] = []
+    thread = threading.Thread(target=lambda: dead.append(service.run()), daemon=True)
+    thread.start()
+    try:
+        yield thread
+    finally:
+        service.stop("the test")
+        thread.join(40)
+        assert not thread.is_alive()
+        assert dead, "run() did not return"
+
+
+# ---- supervision
+
+
+def test_a_tick_that_raises_is_told_and_tried_again_later() -> None:
+    """Each time after a longer pause; what it cannot do does not end it."""
+    duty = Duty(raises=ValueError("no luck"))
+    with serving(Service([duty.loop()], None, timedelta(seconds=1), duty.events.append)):
+        eventually(lambda: duty.calls > 8)
+        failed = [one for one in duty.events if isinstance(one, TickFailed)]
+        assert (failed[0].loop, failed[0].error, failed[0].repeats) == ("duty", "ValueError: no luck", 0)
+        assert [one.repeats for one in failed[:4]] == [0, 1, 2, 3]
+        assert duty.pauses[:8] == [0.5, 1, 2, 4, 8, 16, 30, 30]
+        duty.raises = None
+        eventually(lambda: any(isinstance(one, TickRecovered) for one in duty.events))
+
+
+def test_another_cause_is_told_anew() -> None:
+    """`repeats` counts the same error only."""
+    duty = Duty(raises=DatabaseUnavailable("locked"))
+    loop = duty.loop()
+    loop._once()
+    duty.raises = DatabaseUnavailable("full")
+    loop._once()
+    loop._once()
+
+    failed = [one for one in duty.events if isinstance(one, TickFailed)]
+    assert [(one.error, one.repeats, one.cause) for one in failed] == [
+        ("locked", 0, None), ("full", 0, None), ("full", 1, None),
+    ]  # fmt: skip
+
+
+def test_a_loop_that_dies_takes_the_service_down() -> None:
+    """Half alive is worse than dead: the others stop, and the dead one is named."""
+    duty, other = Duty(raises=SystemExit(3)), Duty()
+    service = Service([duty.loop("worse"), other.loop()], None, timedelta(seconds=1), other.events.append)
+
+    (dead,) = service.run()
+
+    assert (dead.name, dead.failure) == ("worse", duty.raises)
+    assert [one.loop for one in other.events if isinstance(one, LoopDied)] == ["worse"]
+    assert isinstance(other.events[-1], ServiceStopped)
+
+
+# ---- the work
+
+
+@pytest.fixture
+def bench(tmp_path: Any) -> Iterator[Bench]:
+    made = make_bench(tmp_path, shutdown_grace=timedelta(seconds=2))
+    (tmp_path / "schedules.yaml").write_text("version: 1\n")
+    yield made
+    made.app.close()
+
+
+@contextmanager
+def service_of(bench: Bench, roles: Roles | None = None) -> Iterator[Service]:
+    follower = bench.app.follower(applies=False)
+    follower._seen = digest_of(bench.app.settings.config)
+    with bench.app.service(follower, roles or Roles(), bench.definitions) as service:
+        yield service
+
+
+def now_due(bench: Bench) -> None:
+    """Real loops go by the real clock."""
+    bench.clock.time = datetime.now(bench.clock.time.tzinfo)
+
+
+def test_what_is_enqueued_while_it_serves_is_run(bench: Bench) -> None:
+    """By a worker that had nothing to do until then."""
+    bench.define(kind("ok"))
+    with service_of(bench) as service, serving(service):
+        eventually(bench.app.workers.all)
+        now_due(bench)
+        job_id = bench.enqueue("ok")
+        eventually(lambda: bench.state(job_id) == "completed")
+    assert bench.app.workers.all() == []
+    started, *_, stopped = [one for one in bench.events if isinstance(one, (ServiceStarted, ServiceStopped))]
+    assert (started.revision, started.concurrency, stopped.reason) == (1, 2, "the test")
+
+
+def test_due_schedules_are_fired_and_their_jobs_run(bench: Bench) -> None:
+    """Scheduler and worker are loops of one process."""
+    now_due(bench)
+    bench.define(kind("ok"), schedules=[make_schedule("often", job="ok", every=timedelta(seconds=1))])
+    with service_of(bench) as service, serving(service):
+        eventually(lambda: any(job.status == "completed" for job in bench.all_jobs()))
+    assert {slot.outcome for slot in bench.slots("often")} == {"enqueued"}
+
+
+@pytest.mark.parametrize(("roles", "expected"), [(Roles(fires=False), "no slot"), (Roles(runs=False), "no run")])
+def test_roles_leave_duties_out(bench: Bench, roles: Roles, expected: str) -> None:
+    """`--no-scheduler` fires nothing, `--no-worker` runs nothing."""
+    now_due(bench)
+    bench.define(kind("ok"), schedules=[make_schedule("often", job="ok", every=timedelta(seconds=1))])
+    with service_of(bench, roles) as service, serving(service):
+        if expected == "no slot":
+            job_id = bench.enqueue("ok")
+            eventually(lambda: bench.state(job_id) == "completed")
+            assert bench.slots() == []
+        else:
+            eventually(bench.slots)
+            assert {job.status for job in bench.all_jobs()} == {"pending"}
+            assert bench.app.workers.all() == []
+
+
+# ---- the stop
+
+
+def test_what_runs_may_end_within_the_grace(bench: Bench) -> None:
+    """Nothing new is claimed; what ends in time is settled as it ended."""
+    bench.define(kind("hold"), kind("ok"))
+    now_due(bench)
+    job_id = bench.enqueue("hold", {"gate": "here"})
+    with service_of(bench) as service, serving(service):
+        eventually(lambda: bench.state(job_id) == "running")
+        service.stop("SIGTERM")
+        eventually(lambda: bench.of(StopRequested))
+        late = bench.enqueue("ok")
+        gate("here").opened.set()
+    assert (bench.state(job_id), bench.state(late)) == ("completed", "pending")
+    (stopped,) = bench.of(ServiceStopped)
+    assert (stopped.reason, stopped.drained, stopped.released) == ("SIGTERM", 1, 0)
+
+
+@pytest.mark.parametrize("handler", ["work", "hold"])
+def test_what_does_not_end_is_given_back(bench: Bench, handler: str) -> None:
+    """Pending with the attempt given back, also where the handler never asks; the process does not wait for it."""
+    bench.define(kind(handler))
+    now_due(bench)
+    job_id = bench.enqueue(handler, {"gate": "here"})
+    with service_of(bench) as service, serving(service):
+        eventually(lambda: bench.state(job_id) == "running")
+        service.stop("SIGTERM")
+    job = bench.job(job_id)
+    assert (job.status, job.attempt, job.error) == ("pending", 0, "released: SIGTERM")
+    (stopped,) = bench.of(ServiceStopped)
+    assert (stopped.drained, stopped.released) == (0, 1)
+    assert stopped.seconds < 2.5
