@@ -16,11 +16,13 @@ from runner.domain.errors import DatabaseUnavailable, NotFound
 from runner.domain.job import Enqueued, NewJob, Run
 from runner.domain.schedule import Definitions, Schedule
 from runner.engine.backends import EventLoop, Threads
+from runner.engine.capture import capturing
 from runner.engine.context import Child
 from runner.engine.executor import Executor, Finished
 from runner.engine.follower import Follower
-from runner.engine.heartbeat import Heart, Pulse, WorkerLock, introduce, new_worker_id
+from runner.engine.heartbeat import PATIENCE, Heart, Pulse, WorkerLock, introduce, new_worker_id
 from runner.engine.janitor import Janitor
+from runner.engine.lease import Lease
 from runner.engine.loop import Clock
 from runner.engine.process import Processes
 from runner.engine.recorder import Recorder
@@ -28,6 +30,7 @@ from runner.engine.reloader import Reloader
 from runner.engine.run_once import Options, RunOnce
 from runner.engine.scheduler import Scheduler
 from runner.engine.service import Loop, Service
+from runner.engine.wake import Ear
 from runner.engine.watch import FolderWatch
 from runner.engine.worker import EVERYTHING, Selection, Worker
 from runner.settings import Settings
@@ -132,36 +135,40 @@ class App:
         """
         worker_id = new_worker_id()
         recorder = Recorder(self.logs, self.events.emit)
-        executor = Executor(recorder, clock.wake, clock.now)
+        interval, stalled_after = self.settings.heartbeat.total_seconds(), self.settings.stalled_after.total_seconds()
+        lease = Lease(stalled_after * PATIENCE)
+        executor = Executor(recorder, clock.wake, clock.now, lease)
         executor.add("thread", Threads)
         executor.add("async", EventLoop)
-        executor.add("process", lambda done: Processes(done, recorder))
+        executor.add("process", lambda done: Processes(done, recorder, lease))
         made = Worker(
             worker_id, self.settings.concurrency, self.claims, executor, recorder, self.events.emit, Random(),
             lambda run, finished: self._children(run, finished, clock.now()), selection,
         )  # fmt: skip
         made.know(definitions)
         lock = WorkerLock(self.database.path, worker_id)
-        self.workers.register(self._introduction(lock, worker_id))
-        interval, stalled_after = self.settings.heartbeat.total_seconds(), self.settings.stalled_after.total_seconds()
+        ear = Ear(self.database, worker_id, clock.wake)
+        self.workers.register(self._introduction(lock, ear, worker_id))
         heart = Heart(
             self.workers, worker_id, interval, stalled_after, self.events.emit,
-            lambda: self._taken_for_dead(executor, lock, worker_id), said,
+            lambda: self._taken_for_dead(executor, lock, ear, worker_id), said,
         )  # fmt: skip
-        pulse = Pulse(heart.beat, interval, "heartbeat")
+        pulse = Pulse(lambda: lease.renewed_by(heart.beat), interval, "heartbeat")
         guard = Pulse(lambda: _give_up_where_unheard(heart, executor), stalled_after / 12, "heartbeat-guard")
         flush = Pulse(recorder.flush, FLUSH, "recorder")
         recorder.connect(lambda run: self._lost(executor, run), flush.ring)
         for one in (pulse, guard, flush):
             one.start()
         try:
-            yield made
+            with capturing():
+                yield made
         finally:
             flush.close()
             guard.close()
             executor.close()
             self.workers.forget(worker_id)
             pulse.close()
+            ear.close()
             lock.close()
 
     def run_once(self, worker: Worker, scheduler: Scheduler, clock: Clock, options: Options) -> RunOnce:
@@ -182,6 +189,7 @@ class App:
             worker = None
             if roles.runs:
                 worker = stack.enter_context(self.worker(definitions, clocks["worker"], roles.selection, follower.said))
+                worker.changed = self.database.changes()
             scheduler = self.scheduler()
             ticks: dict[str, Callable[[datetime], float]] = {"reloader": follower.tick}
             if worker is not None:
@@ -224,22 +232,23 @@ class App:
             refresh=scheduler.refresh,
         )  # fmt: skip
 
-    def _introduction(self, lock: WorkerLock, worker_id: str) -> Any:
+    def _introduction(self, lock: WorkerLock, ear: Ear, worker_id: str) -> Any:
         return introduce(
             lock,
             worker_id,
             version=runner.__version__,
             concurrency=self.settings.concurrency,
             stalled_after=self.settings.stalled_after,
+            wake_socket=ear.name,
         )
 
     def _lost(self, executor: Executor, run: Run) -> None:
         if executor.request_stop(run.id, "lost", "the run is no longer ours", run.claim_token):
             self.events.emit(ClaimLost(run, datetime.now(UTC)))
 
-    def _taken_for_dead(self, executor: Executor, lock: WorkerLock, worker_id: str) -> None:
+    def _taken_for_dead(self, executor: Executor, lock: WorkerLock, ear: Ear, worker_id: str) -> None:
         """Another worker rescued us: be known again, and stop the runs that are no longer ours."""
-        self.workers.register(self._introduction(lock, worker_id))
+        self.workers.register(self._introduction(lock, ear, worker_id))
         running = executor.running()  # before we ask what is held: what begins meanwhile is held
         held = self.claims.held(worker_id)
         for run in running:

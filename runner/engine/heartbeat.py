@@ -60,7 +60,13 @@ def is_free(path: Path) -> bool | None:
 
 
 def introduce(
-    lock: WorkerLock, worker_id: str, *, version: str, concurrency: int, stalled_after: timedelta
+    lock: WorkerLock,
+    worker_id: str,
+    *,
+    version: str,
+    concurrency: int,
+    stalled_after: timedelta,
+    wake_socket: str | None = None,
 ) -> WorkerStatus:
     now = datetime.now(UTC)
     return WorkerStatus(
@@ -73,6 +79,7 @@ def introduce(
         stalled_after=stalled_after.total_seconds(),
         concurrency=concurrency,
         lock_file=str(lock.path),
+        wake_socket=wake_socket,
     )
 
 
