@@ -16,7 +16,7 @@ JOBS = Job.__table__  # type: ignore[attr-defined]
 
 
 def _counted(status: JobState, *more: Any) -> Any:
-    # The status stands in the statement, not in a parameter: only then are the partial indexes usable.
+    # The status stands in the statement, not in a parameter: every planner then sees that a partial index serves it.
     here = JOBS.c.status == literal_column(f"'{status.value}'")
     return (
         select(JOBS.c.queue, func.count().label("jobs"), func.min(JOBS.c.run_at).label("first"))

@@ -42,10 +42,12 @@ class Series:
 
     def of(self, *values: str) -> Any:
         """The series of these labels, in the order in which they were declared."""
-        bounded = self._bounded(values)
-        made = self._made.get(bounded)
+        made = self._made.get(values)
         if made is None:
-            made = self._made[bounded] = self._metric.labels(*bounded)
+            bounded = self._bounded(values)
+            made = self._metric.labels(*bounded)
+            if bounded == values:  # foreign names would fill the dictionary
+                self._made[values] = made
         return made
 
     def forget(self) -> None:
