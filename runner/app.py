@@ -16,11 +16,13 @@ from runner.domain.errors import DatabaseUnavailable, NotFound
 from runner.domain.job import Enqueued, NewJob, Run
 from runner.domain.schedule import Definitions, Schedule
 from runner.engine.backends import EventLoop, Threads
+from runner.engine.capture import capturing
 from runner.engine.context import Child
 from runner.engine.executor import Executor, Finished
 from runner.engine.follower import Follower
-from runner.engine.heartbeat import Heart, Pulse, WorkerLock, introduce, new_worker_id
+from runner.engine.heartbeat import PATIENCE, Heart, Pulse, WorkerLock, introduce, new_worker_id
 from runner.engine.janitor import Janitor
+from runner.engine.lease import Lease
 from runner.engine.loop import Clock
 from runner.engine.process import Processes
 from runner.engine.recorder import Recorder
@@ -133,10 +135,9 @@ class App:
         """
         worker_id = new_worker_id()
         recorder = Recorder(self.logs, self.events.emit)
-        executor = Executor(recorder, clock.wake, clock.now)
-        executor.add("thread", Threads)
-        executor.add("async", EventLoop)
-        executor.add("process", lambda done: Processes(done, recorder))
+        interval, stalled_after = self.settings.heartbeat.total_seconds(), self.settings.stalled_after.total_seconds()
+        lease = Lease(stalled_after * PATIENCE)
+        executor = _executor(recorder, clock, lease)
         made = Worker(
             worker_id, self.settings.concurrency, self.claims, executor, recorder, self.events.emit, Random(),
             lambda run, finished: self._children(run, finished, clock.now()), selection,
@@ -145,19 +146,19 @@ class App:
         lock = WorkerLock(self.database.path, worker_id)
         ear = Ear(self.database, worker_id, clock.wake)
         self.workers.register(self._introduction(lock, ear, worker_id))
-        interval, stalled_after = self.settings.heartbeat.total_seconds(), self.settings.stalled_after.total_seconds()
         heart = Heart(
             self.workers, worker_id, interval, stalled_after, self.events.emit,
             lambda: self._taken_for_dead(executor, lock, ear, worker_id), said,
         )  # fmt: skip
-        pulse = Pulse(heart.beat, interval, "heartbeat")
+        pulse = Pulse(lambda: lease.renewed_by(heart.beat), interval, "heartbeat")
         guard = Pulse(lambda: _give_up_where_unheard(heart, executor), stalled_after / 12, "heartbeat-guard")
         flush = Pulse(recorder.flush, FLUSH, "recorder")
         recorder.connect(lambda run: self._lost(executor, run), flush.ring)
         for one in (pulse, guard, flush):
             one.start()
         try:
-            yield made
+            with capturing():
+                yield made
         finally:
             flush.close()
             guard.close()
@@ -257,6 +258,14 @@ class App:
 
     def close(self) -> None:
         self.database.close()
+
+
+def _executor(recorder: Recorder, clock: Clock, lease: Lease) -> Executor:
+    executor = Executor(recorder, clock.wake, clock.now, lease)
+    executor.add("thread", Threads)
+    executor.add("async", EventLoop)
+    executor.add("process", lambda done: Processes(done, recorder, lease))
+    return executor
 
 
 def _take_over(found: Definitions, worker: Worker | None, clocks: Mapping[str, Clock]) -> None:

@@ -21,6 +21,7 @@ LONGER_FUNCTIONS = {
 }
 CATCHES_EVERYTHING = {
     "runner/engine/backends.py": "around user code, in threads and on the loop",
+    "runner/engine/capture.py": "around the `__str__` of what user code logs",
     "runner/engine/child.py": "around user code, in a process of its own",
     "runner/engine/process.py": "whatever the start of a process raises is handed to the caller, who raises it",
     "runner/engine/handlers.py": "around the import of user code",

@@ -11,6 +11,7 @@ from runner.config.merge import Data, inherit, merge_retry, priority, retry_poli
 from runner.domain.cron.zones import zone
 from runner.domain.duration import parse_duration
 from runner.domain.schedule import Definitions, JobType, NotifyTarget, RunnerOptions, Schedule
+from runner.domain.size import format_size, parse_size
 from runner.domain.workflow import Step, Workflow
 
 T = TypeVar("T")
@@ -19,7 +20,8 @@ READERS: dict[str, Callable[[Any], Any]] = {
     **dict.fromkeys(("timeout", "jitter", "catch_up_window", "every"), parse_duration),
     **dict.fromkeys(("heartbeat", "stalled_after", "shutdown_grace", "retention"), parse_duration),
     **dict.fromkeys(("cron", "needs", "notify", "steps", "events", "handler_packages"), texts),
-    **dict.fromkeys(("concurrency", "max_stalls"), int),
+    **dict.fromkeys(("concurrency", "max_stalls", "nice"), int),
+    "memory_limit": lambda written: format_size(parse_size(written)),
     "priority": priority,
     "retry": retry_policy,
     "unique": unique,

@@ -30,6 +30,7 @@ CODES: dict[str, str] = {
     "duplicate-item": "An item stands twice in a list.",
     "name": "A name with characters that names cannot have.",
     "duration": "A duration without a unit, or that cannot be read.",
+    "size": "An amount of memory without a unit, that cannot be read, or that is too small.",
     "timestamp": "A date or time that cannot be read.",
     "handler-path": "A handler that is not the dotted path of a function.",
     # across the file

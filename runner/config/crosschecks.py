@@ -41,6 +41,7 @@ def _check_types(findings: Findings, data: Mapping[str, Any]) -> None:
         _exists(findings, (*path, "limit"), entry.get("limit"), data, "limits", "limit")
         _check_package(findings, (*path, "handler"), entry.get("handler"), packages)
         _check_unique(findings, path, entry)
+        _check_process(findings, path, entry, mapping(data.get("defaults")))
 
 
 def _check_package(findings: Findings, path: Path, handler: Any, packages: Any) -> None:
@@ -62,6 +63,18 @@ def _check_unique(findings: Findings, path: Path, entry: Mapping[str, Any]) -> N
         if key not in known:
             hint = did_you_mean(findings.suggester.closest(key, known)) or f"known here: {listed(list(known))}"
             findings.error("unknown-key", at, f'the payload has no key "{key}"', hint)
+
+
+def _check_process(findings: Findings, path: Path, entry: Mapping[str, Any], defaults: Mapping[str, Any]) -> None:
+    isolation = entry.get("isolation", defaults.get("isolation"))
+    at = (*path, "isolation") if "isolation" in entry else ("defaults", "isolation")
+    if isolation == "process" or findings.is_broken(at) or findings.is_meant((*path, "isolation")):
+        return
+    said = f"beside isolation: {isolation}" if isolation else "without isolation: process"
+    for name in ("memory_limit", "nice"):
+        if name in entry:
+            message = f"{name} has no meaning {said}: threads and coroutines share one process"
+            findings.error("conflict", (*path, name), message, "write isolation: process, or remove it", at_key=True)
 
 
 def _check_schedules(findings: Findings, data: Mapping[str, Any]) -> None:

@@ -8,9 +8,12 @@ from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 
 from runner.domain.duration import DurationError, parse_duration
+from runner.domain.size import SizeError, parse_size
 
 DOTTED = re.compile(r"[^\W\d]\w*(?:\.[^\W\d]\w*)*(?:\.|:)[^\W\d]\w*(?:\.[^\W\d]\w*)*")
 YEARS = range(1970, 9001)
+LEAST_MEMORY = "64MB"  # the interpreter and what it imports need about half of it
+MOST_MEMORY = "1024TiB"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +44,18 @@ def interval(text: str) -> Fault | None:
     if fault is None and parse_duration(text) % timedelta(seconds=1):
         return Fault("duration", f"{text} is not a number of whole seconds", "write 1s, 15m or 1h30m")
     return fault
+
+
+def size(text: str) -> Fault | None:
+    try:
+        count = parse_size(text)
+    except SizeError as error:
+        return Fault("size", error.message, error.hint)
+    if count < parse_size(LEAST_MEMORY):
+        return Fault("size", f"{text} is too little for a Python process", f"write at least {LEAST_MEMORY}")
+    if count > parse_size(MOST_MEMORY):
+        return Fault("size", f"{text} is more than any machine has", "remove it, or write less")
+    return None
 
 
 def instant(text: str) -> Fault | None:
@@ -79,6 +94,7 @@ FORMATS: dict[str, Callable[[str], Fault | None]] = {
     "delays": duration,
     "positive_duration": positive_duration,
     "interval": interval,
+    "size": size,
     "instant": instant,
     "handler": handler,
 }

@@ -67,12 +67,12 @@ def _type(broken: Broken) -> Iterator[Complaint]:
 
 
 def _bare_number(broken: Broken) -> Fault | None:
-    """A number where a duration is wanted gets the message of durations."""
+    """A number where a duration or a size is wanted gets the message of these."""
     name = broken.schema.get("x-format")
     if name is None or isinstance(broken.value, bool) or not isinstance(broken.value, int | float):
         return None
     fault = FORMATS[name](str(broken.value))
-    return fault if fault and fault.code == "duration" else None
+    return fault if fault and fault.code in ("duration", "size") else None
 
 
 def _const(broken: Broken) -> Iterator[Complaint]:

@@ -16,6 +16,15 @@ class Progress:
     step: str | None = None
     message: str | None = None
 
+    def then(self, newer: Progress) -> Progress:
+        """The two in one: the larger number, the newer words."""
+        known = [percent for percent in (self.percent, newer.percent) if percent is not None]
+        return Progress(
+            max(known, default=None),
+            self.step if newer.step is None else newer.step,
+            self.message if newer.message is None else newer.message,
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class LogLine:

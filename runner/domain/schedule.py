@@ -53,6 +53,8 @@ class JobType:
     unique: Unique | None = None
     payload_schema: Mapping[str, Any] | None = None
     isolation: Isolation | None = None
+    memory_limit: str | None = None  # as `512MB`, in its shortest form
+    nice: int = 0
     on_stall: OnStall = "retry"
     max_stalls: int = 3
     steps: tuple[str, ...] = ()

@@ -10,6 +10,7 @@ import threading
 from runner.domain.outcome import Outcome
 from runner.engine import outcomes
 from runner.engine.executor import Done, Execution
+from runner.engine.pace import Pace
 
 
 class Threads:
@@ -50,49 +51,74 @@ class Threads:
 def call(execution: Execution) -> Outcome:
     """Run a plain handler to its end, whatever that is."""
     try:
-        return outcomes.returned(execution.handler.function(execution.context, execution.run.payload))
+        with execution.around, execution.voice:
+            value = execution.handler.function(execution.context, execution.run.payload)
+        return outcomes.returned(value)
     except BaseException as error:  # user code: even SystemExit ends its own job and nothing else
         return outcomes.raised(error, execution.stop)
 
 
 class EventLoop:
-    """One loop in one thread for all coroutines: a thousand that wait cost next to nothing."""
+    """All coroutines on one loop in one thread: a thousand that wait cost next to nothing.
+
+    While a handler holds the loop for longer than the grace, what is new starts on another one.
+    """
 
     def __init__(self, done: Done) -> None:
         self._done = done
         self._lock = threading.Lock()
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._closed = False
+        self._loops: list[LoopThread] = []
 
     def start(self, execution: Execution) -> None:
-        loop = self._running()
-        loop.call_soon_threadsafe(self._begin, loop, execution)
-
-    def _running(self) -> asyncio.AbstractEventLoop:
         with self._lock:
-            if self._loop is None:
-                self._loop = asyncio.new_event_loop()
-                threading.Thread(target=self._serve, args=(self._loop,), name="handler-loop", daemon=True).start()
-            return self._loop
+            loop = next((one for one in self._loops if not one.pace.is_stuck), None)
+            if loop is None:
+                loop = LoopThread(self._done)
+                self._loops.append(loop)
+        loop.start(execution)
 
-    def _serve(self, loop: asyncio.AbstractEventLoop) -> None:
+    def close(self) -> None:
+        with self._lock:
+            for loop in self._loops:
+                loop.close()
+
+
+class LoopThread:
+    """A loop, and the tasks of handlers on it."""
+
+    def __init__(self, done: Done) -> None:
+        self._done = done
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._closed = False
+        self.pace = Pace()
+        self._loop = asyncio.new_event_loop()
+        self._loop.set_task_factory(self.pace.task)
+        threading.Thread(target=self._serve, name="handler-loop", daemon=True).start()
+
+    def start(self, execution: Execution) -> None:
+        self._loop.call_soon_threadsafe(self._begin, execution)
+
+    def _serve(self) -> None:
         while not self._closed:
             with contextlib.suppress(SystemExit, KeyboardInterrupt):  # out of a task of a handler's own: others go on
-                loop.run_forever()
-        loop.close()
+                self._loop.run_forever()
+        self._loop.close()
 
-    def _begin(self, loop: asyncio.AbstractEventLoop, execution: Execution) -> None:
-        task = loop.create_task(self._run(execution), name=f"job-{execution.run.id}")
+    def _begin(self, execution: Execution) -> None:
+        task = self._loop.create_task(self._run(execution), name=f"job-{execution.run.id}")
         self._tasks.add(task)
         task.add_done_callback(lambda ended: self._ended(ended, execution))
-        execution.interrupt = lambda: _cancel_soon(loop, task, execution)
+        execution.interrupt = lambda grace: self._cancel_soon(task, execution)
         if execution.stop.kind is not None:
             _cancel(task, execution)
 
     async def _run(self, execution: Execution) -> None:
         try:
-            value = await execution.handler.function(execution.context, execution.run.payload)
+            with execution.around, execution.voice:
+                try:
+                    value = await execution.handler.function(execution.context, execution.run.payload)
+                finally:
+                    self.pace.check()  # of the step that we are in: after it nothing is heard
             outcome = outcomes.returned(value)
         except BaseException as error:  # user code, see call()
             outcome = outcomes.raised(error, execution.stop)
@@ -103,20 +129,17 @@ class EventLoop:
         if task.cancelled():  # before its first step: the coroutine never ran
             self._done(execution, outcomes.stopped(execution.stop))
 
-    def close(self) -> None:
-        with self._lock:
-            if self._loop is not None:
-                self._loop.call_soon_threadsafe(self._stop, self._loop)
+    def _cancel_soon(self, task: asyncio.Task[None], execution: Execution) -> None:
+        self._loop.call_soon_threadsafe(_cancel, task, execution)
 
-    def _stop(self, loop: asyncio.AbstractEventLoop) -> None:
+    def close(self) -> None:
+        self._loop.call_soon_threadsafe(self._stop)
+
+    def _stop(self) -> None:
         """A coroutine that was given up keeps the loop: ended with it, one that catches everything would spin."""
         if all(task.done() for task in self._tasks):
             self._closed = True
-            loop.stop()
-
-
-def _cancel_soon(loop: asyncio.AbstractEventLoop, task: asyncio.Task[None], execution: Execution) -> None:
-    loop.call_soon_threadsafe(_cancel, task, execution)
+            self._loop.stop()
 
 
 def _cancel(task: asyncio.Task[None], execution: Execution) -> None:

@@ -4,82 +4,80 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import errno
 import importlib
 import os
+import resource
 import signal
 import sys
-import threading
-from collections.abc import Iterable
+import traceback
+from datetime import UTC, datetime
 from multiprocessing.connection import Connection
 from typing import Any
 
 from runner.domain.job import Run
-from runner.domain.outcome import Outcome
-from runner.domain.said import LogLine, OutputPiece, Progress
+from runner.domain.outcome import Failed, Outcome
+from runner.domain.size import parse_size
 from runner.engine import outcomes
+from runner.engine.capture import Voice, capturing
 from runner.engine.context import JobContext, Stop
+from runner.engine.handlers import Limits
+from runner.engine.lease import Lease
+from runner.engine.outbox import Outbox
 
 PR_SET_PDEATHSIG = 1
+M_ARENA_MAX = -8
+SPARE = 1024 * 1024  # bytes, to tell of the memory limit with
 
 
-def serve(pipe: Connection, parent: int) -> None:
+def serve(pipe: Connection, parent: int, limits: Limits, lease: Lease) -> None:
     """Run one job after the other until the pipe closes or the parent is gone."""
     os.setsid()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     _die_with(parent)
-    while True:
-        try:
-            folder, path, run = pipe.recv()
-        except (EOFError, OSError):
-            return
-        sink = PipeSink(pipe)
-        outcome, context = _run(folder, path, run, sink)
-        sink.close((*context.children, outcome))
+    _obey(limits)
+    with capturing():
+        while True:
+            try:
+                folder, path, run = pipe.recv()
+            except (EOFError, OSError):
+                return
+            outbox = Outbox(pipe)
+            outcome, context = _run(folder, path, run, outbox, lease, limits)
+            try:
+                outbox.close((*context.children, outcome))
+            except Exception as error:  # user code: how a payload wants to be pickled
+                pipe.send(Failed(f"ctx.enqueue: the payload is not JSON: {error}", for_good=True))
 
 
-class PipeSink:
-    """Says everything to the parent, which writes it under the run's fence."""
-
-    def __init__(self, pipe: Connection) -> None:
-        self._pipe = pipe
-        self._lock = threading.Lock()
-        self._is_open = True
-
-    def _send(self, said: Any) -> None:
-        with self._lock:
-            if self._is_open:
-                self._pipe.send(said)
-
-    def close(self, last: Iterable[Any]) -> None:
-        """Say the last of it. What a thread that the handler left behind says later belongs to no run."""
-        with self._lock:
-            self._is_open = False
-            for said in last:
-                self._pipe.send(said)
-
-    def progress(self, progress: Progress) -> None:
-        self._send(progress)
-
-    def log(self, line: LogLine) -> None:
-        self._send(line)
-
-    def output(self, piece: OutputPiece) -> None:
-        self._send(piece)
-
-
-def _run(folder: str, path: str, run: Run, sink: PipeSink) -> tuple[Outcome, JobContext]:
+def _run(
+    folder: str, path: str, run: Run, outbox: Outbox, lease: Lease, limits: Limits
+) -> tuple[Outcome, JobContext]:  # fmt: skip
     stop = Stop()
-    context = JobContext(run, sink, stop)
+    context = JobContext(run, outbox, stop, is_held=lambda: lease.holds)
+    spare = bytearray(SPARE if limits.memory else 0)
     try:
-        function = _function(folder, path)
-        value = function(context, run.payload)
-        if asyncio.iscoroutine(value):
-            value = asyncio.run(value)
+        with Voice(outbox, lambda: datetime.now(UTC)):
+            function = _function(folder, path)
+            value = function(context, run.payload)
+            if asyncio.iscoroutine(value):
+                value = asyncio.run(value)
         outcome = outcomes.returned(value)
     except BaseException as error:  # user code, as in backends.call
-        outcome = outcomes.raised(error, stop)
+        spare.clear()
+        outcome = _out_of_memory(error, limits) or outcomes.raised(error, stop)
     return outcome, context
+
+
+def _out_of_memory(error: BaseException, limits: Limits) -> Failed | None:
+    """What the handler still holds is let go first: there may be nothing left to tell it with."""
+    is_out = isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM)
+    if not is_out or limits.memory is None:
+        return None
+    traceback.clear_frames(error.__traceback__)
+    said = f"the memory_limit of {limits.memory} is used up: {outcomes.described(error)}"
+    return Failed(said, outcomes.kinds_of(error))
 
 
 def _function(folder: str, path: str) -> Any:
@@ -91,6 +89,16 @@ def _function(folder: str, path: str) -> Any:
     for part in attribute.split("."):
         found = getattr(found, part)
     return found
+
+
+def _obey(limits: Limits) -> None:
+    if limits.nice:
+        os.nice(limits.nice)
+    if limits.memory is not None:
+        # One heap for all threads: each would reserve 64 MiB of address space, which is what the limit counts.
+        ctypes.CDLL(None).mallopt(M_ARENA_MAX, 1)
+        size = parse_size(limits.memory)
+        resource.setrlimit(resource.RLIMIT_AS, (size, size))
 
 
 def _die_with(parent: int) -> None:

@@ -73,9 +73,17 @@ class JobContext:
     After a cancel or a timeout, the next call of `progress`, `log`, `output` or `check` raises JobCancelled.
     """
 
-    def __init__(self, run: Run, sink: Sink, stop: Stop, now: Callable[[], datetime] | None = None) -> None:
+    def __init__(
+        self,
+        run: Run,
+        sink: Sink,
+        stop: Stop,
+        now: Callable[[], datetime] | None = None,
+        is_held: Callable[[], bool] = lambda: True,
+    ) -> None:
         self._sink = sink
         self._stop = stop
+        self._is_held = is_held
         self._now = now or (lambda: datetime.now(UTC))
         self.children: list[Child] = []
         self.job_id = run.id
@@ -91,6 +99,14 @@ class JobContext:
     def cancelled(self) -> bool:
         """Whether the handler should end: somebody cancelled the job, or its time is over."""
         return self._stop.kind is not None
+
+    @property
+    def heartbeat_ok(self) -> bool:
+        """Whether this run is surely still its own: its worker's last beat is recent enough, and no claim was lost.
+
+        Ask it before what must not happen twice. Where it is False, another worker may run the job soon.
+        """
+        return self._is_held() and self._stop.kind != "lost"
 
     def check(self) -> None:
         """Raise JobCancelled if the handler should end. Call it in long loops."""

@@ -5,14 +5,17 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
 from runner.domain.job import Run
 from runner.domain.outcome import Failed, Outcome
+from runner.engine.capture import Voice
 from runner.engine.context import Child, JobContext, Stop, StopKind
 from runner.engine.handlers import Handler
+from runner.engine.lease import Lease
 from runner.engine.outcomes import stopped
 from runner.engine.recorder import Recorder
 
@@ -21,15 +24,22 @@ GRACE = 5.0  # seconds between asking a handler to stop and settling its run wit
 
 @dataclass(slots=True, eq=False)
 class Execution:
-    """One run in progress. `deadline` and `give_up_at` are seconds of the monotonic clock."""
+    """One run in progress. `deadline` and `give_up_at` are seconds of the monotonic clock.
+
+    The handler's code runs inside of `around` and `voice`. `interrupt` is given the seconds that it has to end;
+    `patience` is how much longer we wait.
+    """
 
     run: Run
     handler: Handler
     context: JobContext
+    voice: Voice
     stop: Stop
     deadline: float
+    around: AbstractContextManager[None]
+    patience: float = 0.0
     give_up_at: float | None = None
-    interrupt: Callable[[], None] = field(default=lambda: None)
+    interrupt: Callable[[float], None] = field(default=lambda grace: None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +65,12 @@ Done = Callable[[Execution, Outcome], None]
 class Executor:
     """Knows what is running. Each run ends exactly once: by its handler, or because it was given up."""
 
-    def __init__(self, recorder: Recorder, wake: Callable[[], None], now: Callable[[], datetime]) -> None:
+    def __init__(
+        self, recorder: Recorder, wake: Callable[[], None], now: Callable[[], datetime], lease: Lease | None = None
+    ) -> None:
         self._recorder = recorder
+        self._lease = lease or Lease()
+        self.around: Callable[[Run], AbstractContextManager[None]] = lambda run: nullcontext()
         self.grace = GRACE
         self._wake = wake
         self._now = now
@@ -89,16 +103,19 @@ class Executor:
             return max(concurrency - len(self._running) - len(self._finished) - kept, 0)
 
     def start(self, run: Run, handler: Handler, kind: str) -> None:
-        stop = Stop()
-        context = JobContext(run, self._recorder.sink(run), stop, self._now)
-        deadline = time.monotonic() + run.policy.timeout.total_seconds()
-        execution = Execution(run, handler, context, stop, deadline)
+        execution = self._execution(run, handler)
         with self._lock:
             self._running[run.id] = execution
         try:
             self._backends[kind].start(execution)
         except (RuntimeError, OSError) as error:  # no more threads, no more files: this run's attempt has failed
             self._done(execution, Failed(f"the handler could not be started: {error}"))
+
+    def _execution(self, run: Run, handler: Handler) -> Execution:
+        stop, sink = Stop(), self._recorder.sink(run)
+        context = JobContext(run, sink, stop, self._now, lambda: self._lease.holds)
+        deadline = time.monotonic() + run.policy.timeout.total_seconds()
+        return Execution(run, handler, context, Voice(sink, self._now), stop, deadline, self.around(run))
 
     def take(self) -> list[Finished]:
         with self._lock:
@@ -113,8 +130,8 @@ class Executor:
             return False
         if not execution.stop.request(kind, reason):
             return False
-        execution.give_up_at = time.monotonic() + self.grace
-        execution.interrupt()
+        execution.give_up_at = time.monotonic() + self.grace + execution.patience
+        execution.interrupt(self.grace)
         return True
 
     def stop_all(self, kind: StopKind, reason: str) -> None:
@@ -140,6 +157,7 @@ class Executor:
         return max(min(moments) - time.monotonic(), 0.0) if moments else None
 
     def _give_up(self, execution: Execution) -> None:
+        execution.voice.close()
         with self._lock:
             if self._end(execution, stopped(execution.stop)):
                 self._leaked.add(execution)

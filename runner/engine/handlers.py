@@ -7,7 +7,7 @@ import importlib
 import inspect
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -17,12 +17,21 @@ from runner.domain.schedule import Definitions, JobType
 
 
 @dataclass(frozen=True, slots=True)
+class Limits:
+    """What the process of a handler may use: a child keeps them for its life."""
+
+    memory: str | None = None
+    nice: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Handler:
     """A function that takes (ctx, payload). `path` is how the file names it."""
 
     path: str
     function: Callable[..., Any]
     is_async: bool
+    limits: Limits = Limits()
 
 
 def import_from(folder: Path) -> None:
@@ -53,9 +62,16 @@ def check_handlers(definitions: Definitions) -> Iterator[tuple[str, str, str, st
     """(job type, code, message, hint) for each handler of the file that cannot be used."""
     for job_type in definitions.job_types.values():
         try:
-            check_isolation(job_type, resolve(job_type.handler, definitions.runner.handler_packages))
+            handler_of(job_type, definitions.runner.handler_packages)
         except HandlerNotFound as error:
             yield job_type.name, "handler", error.message, error.hint
+
+
+def handler_of(job_type: JobType, packages: tuple[str, ...]) -> Handler:
+    """The handler of a job type, with what its process may use. Raises HandlerNotFound."""
+    handler = resolve(job_type.handler, packages)
+    check_isolation(job_type, handler)
+    return replace(handler, limits=Limits(job_type.memory_limit, job_type.nice))
 
 
 def check_isolation(job_type: JobType, handler: Handler) -> None:

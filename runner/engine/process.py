@@ -18,16 +18,20 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any
 
-from runner.domain.outcome import Failed, Outcome
+from runner.domain.outcome import Cancelled, Completed, Failed, Outcome, Snoozed
 from runner.domain.said import LogLine, OutputPiece, Progress
 from runner.engine import outcomes
 from runner.engine.child import serve
 from runner.engine.context import Child
-from runner.engine.executor import GRACE, Done, Execution
+from runner.engine.executor import Done, Execution
+from runner.engine.handlers import Limits
+from runner.engine.lease import Lease
 from runner.engine.recorder import Recorder
+from runner.engine.warden import Warden
 
 _spawn = multiprocessing.get_context("spawn")
-KILL_AFTER = GRACE * 0.9  # seconds from SIGTERM to SIGKILL, before the executor gives the run up
+PATIENCE = 0.4  # seconds that a killed child may take to end before the executor gives its run up
+UNUSED = 300.0  # seconds after which an idle child is ended, when another job has ended
 DYING = 2.0  # seconds that a child whose pipe has closed, or that was killed, may take to end
 
 
@@ -59,51 +63,96 @@ class Spawner:
 
 
 class Processes:
-    """A slot is a thread here and a process there. A child that died is replaced at the next job."""
+    """A slot is a thread here and a process there. A child that died is replaced at the next job of its limits."""
 
-    def __init__(self, done: Done, recorder: Recorder) -> None:
+    def __init__(self, done: Done, recorder: Recorder, lease: Lease | None = None) -> None:
         self._done = done
         self._recorder = recorder
-        self._spawner: Spawner | None = None
+        self._lease = lease or Lease()
+        self._nursery: Nursery | None = None
         self._lock = threading.Lock()
-        self._idle: list[Slot] = []
+        self._idle: list[Slot] = []  # the longest idle one first
         self._all: list[Slot] = []
 
     def start(self, execution: Execution) -> None:
-        with self._lock:
-            if self._spawner is None:
-                self._spawner = Spawner()
-            slot = self._idle.pop() if self._idle else None
-        if slot is None:
-            slot = Slot(self._spawner)
-            with self._lock:
-                self._all.append(slot)
+        execution.patience = PATIENCE
+        slot = self._slot(execution.handler.limits)
         threading.Thread(
             target=self._drive, args=(slot, execution), name=f"process-{execution.run.id}", daemon=True
         ).start()
 
+    def _slot(self, limits: Limits) -> Slot:
+        with self._lock:
+            for slot in reversed(self._idle):
+                if slot.limits == limits:
+                    self._idle.remove(slot)
+                    return slot
+            if self._nursery is None:
+                self._nursery = Nursery(self._lease)
+            slot = Slot(self._nursery, limits)
+            self._all.append(slot)
+            return slot
+
     def _drive(self, slot: Slot, execution: Execution) -> None:
         try:
-            outcome = slot.run(execution, self._recorder)
-        except (OSError, ValueError, EOFError) as error:
-            outcome = Failed(f"the process of the handler could not be used: {error}")
+            with execution.around:
+                outcome = slot.run(execution, self._recorder)
+        except Exception as error:  # no more files or memory, or something else than our words came through the pipe
+            slot.retire()
+            outcome = Failed(f"the process of the handler could not be used: {type(error).__name__}: {error}")
         with self._lock:
+            slot.idle_since = time.monotonic()
             self._idle.append(slot)
+            unused = [one for one in self._idle if one.idle_since < slot.idle_since - UNUSED]
+            self._idle = [one for one in self._idle if one not in unused]
+            self._all = [one for one in self._all if one not in unused]
         self._done(execution, outcome)
+        for one in unused:
+            one.retire()
 
     def close(self) -> None:
         with self._lock:
             for slot in self._all:
                 slot.retire()
-            if self._spawner is not None:
-                self._spawner.close()
+            if self._nursery is not None:
+                self._nursery.close()
+
+
+class Nursery:
+    """Makes children, and sees to it that nothing of them is left when this process is gone."""
+
+    def __init__(self, lease: Lease) -> None:
+        self._lease = lease
+        self._spawner = Spawner()
+        self._warden = Warden()
+
+    def child(self, limits: Limits) -> tuple[BaseProcess, Connection]:
+        ours, theirs = _spawn.Pipe()
+        process = _spawn.Process(target=serve, args=(theirs, os.getpid(), limits, self._lease), name="handler")
+        self._spawner.start(process.start)
+        theirs.close()
+        self._warden.watch(process.pid or 0)
+        return process, ours
+
+    def end(self, process: BaseProcess) -> None:
+        """Kill it with its whole group: also where it is dead, for what it has started may be alive."""
+        _signal_group(process, signal.SIGKILL)
+        _await_end(process)
+        process.is_alive()  # reaps it
+        self._warden.forget(process.pid or 0)
+
+    def close(self) -> None:
+        self._spawner.close()
+        self._warden.close()
 
 
 class Slot:
     """One child and the pipe to it."""
 
-    def __init__(self, spawner: Spawner) -> None:
-        self._spawner = spawner
+    def __init__(self, nursery: Nursery, limits: Limits) -> None:
+        self.limits = limits
+        self.idle_since = 0.0
+        self._nursery = nursery
         self._process: BaseProcess | None = None
         self._pipe: Connection | None = None
         self._lock = threading.Lock()
@@ -114,18 +163,21 @@ class Slot:
         process, pipe = self._child()
         with self._lock:
             self._execution = execution
-        execution.interrupt = lambda: self._terminate(process, execution)
+        execution.interrupt = lambda grace: self._terminate(process, execution, grace)
         try:
             if execution.stop.kind is not None:
                 return outcomes.stopped(execution.stop)
             pipe.send((sys.path[0], execution.handler.path, execution.run))
-            return self._listen(process, pipe, execution, recorder)
+            outcome = self._listen(process, pipe, execution, recorder)
         except (EOFError, OSError):
-            return self._died(process, execution)
+            outcome = self._died(process, execution)
         finally:
-            self._leave(process, execution)
+            self._leave(execution)
+        if isinstance(outcome, Failed) and "builtins.MemoryError" in outcome.kinds:
+            self.retire()  # what it keeps would be missing to the next job
+        return outcome
 
-    def _leave(self, process: BaseProcess, execution: Execution) -> None:
+    def _leave(self, execution: Execution) -> None:
         """From here on no signal meant for this run reaches the child, which may have the next one by then."""
         with self._lock:
             self._execution = None
@@ -133,7 +185,7 @@ class Slot:
                 self._killer.cancel()
                 self._killer = None
         if execution.stop.kind is not None:  # a signal may still be on its way to it
-            self.retire(process)
+            self.retire()
 
     def _listen(self, process: BaseProcess, pipe: Connection, execution: Execution, recorder: Recorder) -> Outcome:
         while True:
@@ -150,61 +202,79 @@ class Slot:
                     recorder.output(execution.run, said)
                 case Child():
                     execution.context.children.append(said)
+                case Completed() | Failed() | Cancelled() | Snoozed():
+                    return said
                 case _:
-                    return said  # type: ignore[no-any-return]
+                    raise ValueError("something else than a word of ours came through its pipe")
 
     def _child(self) -> tuple[BaseProcess, Connection]:
         if self._process is None or self._pipe is None or not self._process.is_alive():
-            ours, theirs = _spawn.Pipe()
-            process = _spawn.Process(target=serve, args=(theirs, os.getpid()), name="handler")
-            self._spawner.start(process.start)
-            theirs.close()
-            self._process, self._pipe = process, ours
+            self.retire()
+            self._process, self._pipe = self._nursery.child(self.limits)
         return self._process, self._pipe
 
     def _died(self, process: BaseProcess, execution: Execution) -> Outcome:
         _await_end(process)
-        code = process.exitcode
-        self.retire(process)
+        is_dead = not (process.pid and _is_running(process.pid))
+        self.retire()
         if execution.stop.kind is not None:
             return outcomes.stopped(execution.stop)
-        if code is None:
-            return Failed("the process of the handler closed its pipe; it was killed")
-        if code < 0:
-            with contextlib.suppress(ValueError):
-                return Failed(f"the process of the handler was killed by {signal.Signals(-code).name}")
-        return Failed(f"the process of the handler ended with exit code {code}")
+        limit = f"; its memory_limit is {self.limits.memory}" if self.limits.memory else ""
+        return Failed(f"the process of the handler {_ended(process.exitcode if is_dead else None)}{limit}")
 
-    def _terminate(self, process: BaseProcess, execution: Execution) -> None:
+    def _terminate(self, process: BaseProcess, execution: Execution, grace: float) -> None:
         """SIGTERM to the handler's whole process group at once, SIGKILL after the grace."""
         with self._lock:
             if self._execution is not execution:
                 return
             _signal_group(process, signal.SIGTERM)
-            self._killer = threading.Timer(KILL_AFTER, lambda: _signal_group(process, signal.SIGKILL))
+            self._killer = threading.Timer(grace, lambda: _signal_group(process, signal.SIGKILL))
             self._killer.daemon = True
             self._killer.start()
 
-    def retire(self, process: BaseProcess | None = None) -> None:
+    def retire(self) -> None:
         """End the child; the next job gets a new one."""
-        process = process or self._process
-        if process is not None and process.is_alive():
-            _signal_group(process, signal.SIGKILL)
-            _await_end(process)
+        process, self._process = self._process, None
+        if process is not None:
+            self._nursery.end(process)
 
 
-def _await_end(process: BaseProcess) -> None:
-    """Not `join`: where the child has closed its files, it takes it for dead and waits for it without end."""
-    deadline = time.monotonic() + DYING
-    while process.is_alive() and time.monotonic() < deadline:
-        time.sleep(0.005)
+def _ended(code: int | None) -> str:
+    if code is None:
+        return "closed its pipe; it was killed"
+    if code < 0:
+        with contextlib.suppress(ValueError):
+            return f"was killed by {signal.Signals(-code).name}"
+    return f"ended with exit code {code}"
 
 
 def _signal_group(process: BaseProcess, number: signal.Signals) -> None:
-    if process.pid is None or not process.is_alive():
+    """To all that the child has started, also where it is dead itself. Nobody else can have its number before it is
+    reaped."""
+    if process.pid is None or not _is_unreaped(process.pid):
         return
     with contextlib.suppress(ProcessLookupError, PermissionError):
         try:
             os.killpg(process.pid, number)
         except ProcessLookupError:  # it has not made its own group yet
             os.kill(process.pid, number)
+
+
+def _await_end(process: BaseProcess) -> None:
+    """Not `join`: where the child has closed its files, it takes it for dead and waits for it without end."""
+    deadline = time.monotonic() + DYING
+    while process.pid and _is_running(process.pid) and time.monotonic() < deadline:
+        time.sleep(0.005)
+
+
+def _is_unreaped(pid: int) -> bool:
+    with contextlib.suppress(ChildProcessError):
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        return True
+    return False
+
+
+def _is_running(pid: int) -> bool:
+    with contextlib.suppress(ChildProcessError):
+        return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
+    return False

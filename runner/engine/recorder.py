@@ -9,12 +9,13 @@ from dataclasses import dataclass, field
 from runner.domain.errors import RunnerError
 from runner.domain.job import Run
 from runner.domain.said import LogLine, OutputPiece, Progress, Writes
+from runner.engine.budget import LogBudget
+from runner.engine.capture import muted
 from runner.storage.logs import LogStore
 from runner.telemetry import Emit, JobProgressed
 
 EARLY = 2_000  # so many unwritten lines or pieces of one run ring for a flush before its time
 BYTES = 4 * 1024 * 1024
-LOG_BUDGET = 4 * 1024 * 1024  # bytes of log text that one run may write
 
 
 @dataclass(slots=True)
@@ -23,7 +24,7 @@ class _Unwritten:
     progress: Progress | None = None
     lines: list[LogLine] = field(default_factory=list)
     outputs: list[OutputPiece] = field(default_factory=list)
-    log_bytes: int = 0
+    budget: LogBudget = field(default_factory=LogBudget)
 
 
 class Recorder:
@@ -82,8 +83,8 @@ class Recorder:
         with self._lock:
             for writes in batch:
                 said = self._said[writes.run.id]
-                newer = said.progress
-                said.progress = writes.progress if newer is None else _merged(writes.progress, newer)
+                if writes.progress is not None:
+                    said.progress = writes.progress if said.progress is None else writes.progress.then(said.progress)
                 said.lines[:0] = writes.lines
                 said.outputs[:0] = writes.outputs
 
@@ -96,19 +97,18 @@ class Recorder:
             said = self._mine(run)
             if said is None:
                 return
-            said.progress = _merged(said.progress, progress)
-        self._emit(JobProgressed(run.id, progress.percent, progress.step, progress.message))
+            said.progress = progress if said.progress is None else said.progress.then(progress)
+        with muted():  # what a subscriber prints or logs is no word of the run
+            self._emit(JobProgressed(run.id, progress.percent, progress.step, progress.message))
 
     def log(self, run: Run, line: LogLine) -> None:
         with self._lock:
             said = self._mine(run)
-            if said is None or said.log_bytes > LOG_BUDGET:
+            if said is None:
                 return
-            said.log_bytes += len(line.message) + 1
-            if said.log_bytes > LOG_BUDGET:
-                line = LogLine(line.at, "warning", f"[the log is cut here: {LOG_BUDGET:,} bytes for one run]")
-            said.lines.append(line)
-            many = len(said.lines) == EARLY
+            before = len(said.lines)
+            said.lines += said.budget.take(line)
+            many = before < EARLY <= len(said.lines)
         if many:
             self._ring()
 
@@ -142,14 +142,3 @@ class RunSink:
 
 def _is_dirty(said: _Unwritten) -> bool:
     return said.progress is not None or bool(said.lines) or bool(said.outputs)
-
-
-def _merged(old: Progress | None, new: Progress) -> Progress:
-    if old is None:
-        return new
-    known = [percent for percent in (old.percent, new.percent) if percent is not None]
-    return Progress(
-        max(known, default=None),
-        old.step if new.step is None else new.step,
-        old.message if new.message is None else new.message,
-    )

@@ -15,7 +15,7 @@ from runner.domain.lifecycle import settle
 from runner.domain.outcome import Completed, Failed, Outcome
 from runner.domain.schedule import DEFAULT_QUEUE, Definitions
 from runner.engine.executor import Executor, Finished
-from runner.engine.handlers import Handler, check_isolation, resolve
+from runner.engine.handlers import Handler, handler_of
 from runner.engine.recorder import Recorder
 from runner.storage.claims import ClaimRequest, ClaimStore, Lane, Settlement
 from runner.telemetry import ClaimLost, Emit, JobSettled, JobStarted
@@ -80,8 +80,7 @@ class Worker:
         known: dict[str, tuple[Handler, str]] = {}
         for job_type in definitions.job_types.values():
             try:
-                handler = resolve(job_type.handler, packages)
-                check_isolation(job_type, handler)
+                handler = handler_of(job_type, packages)
             except HandlerNotFound:
                 continue  # the file was checked where it was applied; here its jobs wait for a worker that has the code
             known[job_type.name] = (handler, job_type.isolation or ("async" if handler.is_async else "thread"))

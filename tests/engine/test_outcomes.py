@@ -150,19 +150,23 @@ def test_an_error_is_one_line_and_then_the_traceback() -> None:
 
 def test_frames_of_ours_are_left_out() -> None:
     """A traceback in the database names no file of the engine."""
+    from contextlib import nullcontext
+
     from runner.engine.backends import call
+    from runner.engine.capture import Voice
     from runner.engine.context import JobContext
     from runner.engine.executor import Execution
     from runner.engine.handlers import Handler
     from runner.testing import HandlerRun, _Recording
-    from tests.factories import make_run
+    from tests.factories import NOW, make_run
 
     def handler(ctx: JobContext, payload: object) -> None:
         raise LookupError("deep")
 
     run = make_run()
-    context = JobContext(run, _Recording(HandlerRun()), Stop())
-    outcome = call(Execution(run, Handler("x", handler, False), context, Stop(), 0.0))
+    sink = _Recording(HandlerRun())
+    context, voice = JobContext(run, sink, Stop()), Voice(sink, lambda: NOW)
+    outcome = call(Execution(run, Handler("x", handler, False), context, voice, Stop(), 0.0, nullcontext()))
 
     assert isinstance(outcome, Failed)
     assert "engine/backends.py" not in outcome.error

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from runner.domain.retry import RetryPolicy
+from runner.engine.executor import GRACE
 from runner.engine.worker import Worker
 from tests.engine.bench import Bench, eventually, kind
 from tests.engine.sample_handlers import gate
@@ -116,11 +117,11 @@ def test_a_cancel_ends_the_process(bench: Bench, held: Held) -> None:
         eventually(lambda: not is_alive(process))
 
 
-def test_a_process_that_ignores_sigterm_is_killed(bench: Bench, held: Held, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Seconds after SIGTERM comes SIGKILL, before the run would be given up."""
-    monkeypatch.setattr("runner.engine.process.KILL_AFTER", 0.2)
+def test_a_process_that_ignores_sigterm_is_killed(bench: Bench, held: Held) -> None:
+    """The grace after SIGTERM comes SIGKILL, before the run would be given up."""
     bench.define(kind("process_hold", isolation="process"))
     with bench.worker() as worker:
+        worker.executor.grace = 0.2
         job_id, process, _ = held(worker, stubborn=True)
         bench.app.jobs.cancel(job_id, NOW)
         job = bench.run(worker, job_id)[0]
@@ -130,9 +131,8 @@ def test_a_process_that_ignores_sigterm_is_killed(bench: Bench, held: Held, monk
         eventually(lambda: not is_alive(process))
 
 
-def test_a_late_kill_never_hits_the_next_job(bench: Bench, held: Held, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_late_kill_never_hits_the_next_job(bench: Bench, held: Held) -> None:
     """A handler that answers SIGTERM by returning has completed; the SIGKILL that was to follow is called off."""
-    monkeypatch.setattr("runner.engine.process.KILL_AFTER", 30.0)
     bench.define(kind("process_hold", isolation="process"))
     with bench.worker(concurrency=1) as worker:
         job_id, process, _ = held(worker, answers=True)
@@ -141,6 +141,7 @@ def test_a_late_kill_never_hits_the_next_job(bench: Bench, held: Held, monkeypat
         worker._stop_cancelled(changed=True)
         killer = worker.executor._backends["process"]._all[0]._killer  # type: ignore[attr-defined]
         assert killer is not None
+        assert killer.interval == GRACE == 5.0
         assert bench.run(worker, job_id)[0].result == process
         following, other, place = held(worker)
         assert other != process, "a child that was asked to stop does not get another job"

@@ -13,6 +13,7 @@ from sqlalchemy import event
 from runner.domain.errors import DatabaseUnavailable
 from runner.domain.job import Run
 from runner.domain.said import LogLine, OutputPiece, Progress, Writes
+from runner.engine import budget
 from runner.engine import recorder as module
 from runner.engine.recorder import Recorder
 from runner.telemetry import JobProgressed
@@ -204,19 +205,35 @@ def test_a_full_buffer_rings() -> None:
     assert rung == ["rung", "rung"]
 
 
-def test_the_log_of_a_run_has_a_budget() -> None:
-    """A handler that logs without end fills no disk: its log says where it was cut."""
+def logged(*texts: str) -> list[str]:
+    """What is left of these lines in the log of one run."""
     recorder, _ = make_recorder()
     run = make_run()
     sink = recorder.sink(run)
-    for _ in range(10):
-        sink.log(line("x" * (module.LOG_BUDGET // 4)))
-
+    for text in texts:
+        sink.log(line(text))
     rest = recorder.take(run)
+    return [one.message for one in rest.lines] if rest else []
 
-    assert rest is not None
-    assert len(rest.lines) == 4
-    assert rest.lines[-1].message == "[the log is cut here: 4,194,304 bytes for one run]"
+
+@pytest.mark.parametrize("letter", ["x", "é", "🎈"])
+def test_the_log_of_a_run_has_a_budget(letter: str) -> None:
+    """A handler that logs without end fills no disk: bytes are counted, and the log says where it was cut."""
+    *whole, cut, mark = logged(*(["a" + letter * 500_000] * 10))
+
+    kept = sum(len(text.encode()) + 1 for text in (*whole, cut))
+    assert mark == "[the log is cut here: 4,194,304 bytes for one run]"
+    assert budget.LOG_BUDGET - 4 < kept <= budget.LOG_BUDGET + 1, "what fits is kept, to the letter"
+    assert set(cut) == {"a", letter}
+
+
+def test_lines_without_text_are_limited_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each line is a row, however short it is."""
+    monkeypatch.setattr("runner.engine.budget.LOG_LINES", 1000)
+
+    lines = logged(*([""] * 2000))
+
+    assert (len(lines), lines[-1]) == (1001, "[the log is cut here: 1,000 lines for one run]")
 
 
 def test_many_threads_may_speak_at_once() -> None:

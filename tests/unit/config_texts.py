@@ -120,6 +120,8 @@ EVERY_FIELD: dict[str, Any] = {
             "on_stall": "retry",
             "max_stalls": 2,
             "isolation": "process",
+            "memory_limit": "1024MiB",
+            "nice": 5,
             "notify": [],
             "labels": {"tier": "one"},
             "limit": "youtube",

@@ -96,6 +96,10 @@ EDITS: dict[str, tuple[str, str]] = {
     "job-type-priority": ("priority: low", "priority: 3"),
     "job-type-queue": ("priority: low", "priority: low, queue: slow"),
     "job-type-isolation": ("priority: low", "priority: low, isolation: process"),
+    "job-type-limits-of-its-process": (
+        "priority: low",
+        "priority: low, isolation: process, memory_limit: 1024MiB, nice: 10",
+    ),
     "job-type-unique": ("priority: low", "priority: low, unique: {until: started, window: 1h}"),
     "job-type-description": ("priority: low", "priority: low, description: sweeps"),
     "payload-schema": ("days: {type: integer}", "days: {type: integer, maximum: 90}"),

@@ -188,6 +188,18 @@ def test_priority_is_a_word_or_a_number(written: str, number: int) -> None:
     assert load(text).require().job_types["j"].priority == number
 
 
+@pytest.mark.parametrize(
+    ("written", "kept"), [("512MB", "512MB"), ("1024MiB", "1GiB"), ("1500MB", "1500MB"), ("64000KB", "64MB")]
+)
+def test_a_size_has_one_text(written: str, kept: str) -> None:
+    """Two ways to write one amount are no change."""
+    text = f"version: 1\njob_types: {{j: {{handler: handlers.a.b, isolation: process, memory_limit: {written}, nice: 7}}}}\n"
+
+    job_type = load(text).require().job_types["j"]
+
+    assert (job_type.memory_limit, job_type.nice) == (kept, 7)
+
+
 TIMES = """\
 version: 1
 timezone: Europe/Berlin

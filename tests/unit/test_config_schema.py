@@ -23,7 +23,7 @@ SCHEMA = load_schema()
 SAMPLES = {"string": "?", "integer": 7, "number": 7.5, "boolean": True, "array": [7], "object": {"a": 7}, "null": None}
 CODES = {"wrong-type", "value", "duration", "timestamp", "range", "handler-path", "name", "timezone", "cron", "version"}
 CODES |= {"unknown-field", "unknown-job", "unknown-workflow", "unknown-limit", "unknown-notify", "unknown-step"}
-CODES |= {"webhook", "empty-value"}
+CODES |= {"webhook", "empty-value", "size"}
 
 
 def resolved(rules: dict[str, Any]) -> dict[str, Any]:
@@ -171,8 +171,7 @@ def test_a_reserved_name_comes_later(path: Path) -> None:
 
 
 RESERVED = """
-    for_each max_parallel workflow rate by slots deadline quarantine max_queue_depth idempotent retention memory_limit
-    nice quotas
+    for_each max_parallel workflow rate by slots deadline quarantine max_queue_depth idempotent retention quotas
 """
 
 

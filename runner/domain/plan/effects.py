@@ -12,7 +12,7 @@ from runner.domain.ledger import ScheduleStatus
 from runner.domain.plan.change import FieldChange, counted, moment
 
 CARRIED = frozenset({"priority", "timeout", "retry", "queue", "on_stall", "max_stalls", "unique", "payload_schema"})
-LOOKED_UP = frozenset({"handler", "isolation"})  # by the worker, when it starts the job
+LOOKED_UP = frozenset({"handler", "isolation", "memory_limit", "nice"})  # by the worker, when it starts the job
 LATER = "executing workflows comes with a later release"
 
 Counts = Mapping[tuple[str, str | None], InFlight]
@@ -140,7 +140,7 @@ def _all(jobs: InFlight) -> str:
 
 
 def _and(words: list[str]) -> str:
-    return " and ".join(words)
+    return " and ".join(filter(None, (", ".join(words[:-1]), *words[-1:])))
 
 
 def _verb(number: int, verb: str) -> str:

@@ -14,6 +14,7 @@ from runner.domain.duration import TEXT as DURATION
 from runner.domain.duration import format_duration
 from runner.domain.plan.change import MISSING, FieldChange, Fire, clock, day
 from runner.domain.schedule import PRIORITIES
+from runner.domain.size import TEXT as SIZE
 
 WORD = re.compile(r"[A-Za-z_][\w./:-]*", re.ASCII)
 NO_BREAK = "\N{NO-BREAK SPACE}"
@@ -54,7 +55,7 @@ def text(given: Any) -> str:
 
 def _is_plain(given: str) -> bool:
     """Whether it can be taken for nothing but this text."""
-    return bool(DURATION.fullmatch(given)) or (bool(WORD.fullmatch(given)) and given.lower() not in TAKEN)
+    return any(units.fullmatch(given) for units in (DURATION, SIZE)) or (bool(WORD.fullmatch(given)) and given.lower() not in TAKEN)
 
 
 def quoted(given: str) -> str:

@@ -1,0 +1,30 @@
+"""How long this worker's runs are surely its own. The processes of its handlers read the same memory."""
+
+from __future__ import annotations
+
+import ctypes
+import math
+import time
+from collections.abc import Callable
+from multiprocessing.sharedctypes import RawValue
+
+
+class Lease:
+    """Renewed by each beat, on the monotonic clock, which all processes of a machine share.
+
+    Read without a message, it is right also where the worker itself is stopped and can send none.
+    """
+
+    def __init__(self, lasts: float = math.inf) -> None:
+        self._lasts = lasts
+        self._until = RawValue(ctypes.c_double, time.monotonic() + lasts)
+
+    def renewed_by(self, beat: Callable[[], None]) -> None:
+        """Beat; it counts from its beginning, and where it raises it does not count."""
+        began = time.monotonic()
+        beat()
+        self._until.value = began + self._lasts
+
+    @property
+    def holds(self) -> bool:
+        return time.monotonic() < float(self._until.value)
