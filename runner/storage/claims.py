@@ -16,7 +16,7 @@ from runner.domain.job_rows import Job, JobAttempt
 from runner.domain.lifecycle import Transition, cancelled_instead, yields_to_cancel
 from runner.domain.said import Writes
 from runner.domain.worker import WorkerStatus
-from runner.storage import claim_sql
+from runner.storage import claim_sql, claim_sqlite
 from runner.storage.database import Database
 from runner.storage.enqueue import insert_jobs
 from runner.storage.logs import write
@@ -137,10 +137,9 @@ class ClaimStore:
 
 
 def _claim(connection: Connection, request: ClaimRequest, now: datetime) -> list[Run]:
-    statement = claim_sql.CLAIM if request.schedules is None else claim_sql.CLAIM_OF_SCHEDULES
-    values = {"n": request.free, "now": now, "token": uuid4().hex, "worker": request.worker_id}
-    rows = connection.execute(statement, values | _lane_values(request.lanes, request.schedules)).all()
-    return sorted(map(_as_run, rows), key=lambda run: (run.priority, run.run_at, run.id))
+    lanes = {(lane.queue, lane.type): lane.limit for lane in request.lanes}
+    token = uuid4().hex
+    return claim_sqlite.claim(connection, lanes, request.free, request.schedules, token, request.worker_id, now)
 
 
 def _lane_values(lanes: Iterable[Lane], schedules: frozenset[str] | None) -> dict[str, Any]:
@@ -157,20 +156,6 @@ def _as_run(row: Row[Any]) -> Run:
 # ---- settle
 
 _FENCE = (JOBS.c.id == bindparam("b_id"), JOBS.c.claim_token == bindparam("b_token"), JOBS.c.status == JobState.RUNNING)
-_FINISH = (
-    update(JOBS)
-    .where(*_FENCE)
-    .values(
-        status=bindparam("b_state"),
-        result=bindparam("b_result", type_=Text),
-        error=bindparam("b_error"),
-        completed_at=bindparam("b_now"),
-        stalls=bindparam("b_stalls"),
-        progress=func.coalesce(bindparam("b_progress", type_=JOBS.c.progress.type), JOBS.c.progress),
-        limit_name=None,
-        unique_key=None,
-    )
-)
 _REQUEUE = (
     update(JOBS)
     .where(*_FENCE)
@@ -236,7 +221,7 @@ def _settle(connection: Connection, settlements: Sequence[Settlement], now: date
     children = [child for one in completed for child in one.children]
     if children:
         insert_jobs(connection, children, now)
-    if ending:
+    if any(one.run.schedule_name for one in ending):
         promote(connection, now)
     if any(one.run_at is not None and one.run_at <= now for one in written.values()):
         mark(connection)  # given back: another worker may take it
@@ -265,26 +250,13 @@ def _requeue(connection: Connection, one: Settlement, now: datetime) -> bool:
 
 
 def _finish(connection: Connection, ending: Sequence[Settlement], now: datetime) -> dict[int, Transition]:
-    rows = [_finish_values(one, now) for one in ending]
-    if len(rows) > 1:
-        together = connection.begin_nested()
-        if connection.execute(_FINISH, rows).rowcount == len(rows):
-            together.commit()
-            return {one.run.id: one.transition for one in ending}
-        together.rollback()  # some claims are lost: one by one the database says which
-    written = [connection.execute(_FINISH, row).rowcount == 1 for row in rows]
+    at = claim_sqlite.stamp(now)
+    written = claim_sqlite.finish(connection, [_finish_values(one, at) for one in ending])
     return {one.run.id: one.transition for one, is_written in zip(ending, written, strict=True) if is_written}
 
 
-def _finish_values(one: Settlement, now: datetime) -> dict[str, Any]:
+def _finish_values(one: Settlement, at: str) -> tuple[Any, ...]:
+    """In the order of FINISH."""
     end = one.transition
-    return {
-        "b_id": one.run.id,
-        "b_token": one.run.claim_token,
-        "b_state": end.state,
-        "b_result": end.result,
-        "b_error": end.error,
-        "b_now": now,
-        "b_stalls": end.stalls,
-        "b_progress": 100.0 if end.state is JobState.COMPLETED else None,
-    }
+    progress = 100.0 if end.state is JobState.COMPLETED else None
+    return end.state, end.result, end.error, at, end.stalls, progress, one.run.id, one.run.claim_token

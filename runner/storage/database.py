@@ -17,7 +17,7 @@ from pathlib import Path
 from sqlalchemy import Connection, Engine, make_url, text
 from sqlalchemy.exc import ArgumentError, DatabaseError, InterfaceError, OperationalError
 
-from runner.domain.errors import DatabaseUnavailable, NotThereYet, RunnerError, UsageError
+from runner.domain.errors import DatabaseUnavailable, NotThereYet, UsageError
 from runner.storage import dialects, poke
 
 BUSY_TIMEOUT = timedelta(seconds=15)
@@ -133,10 +133,10 @@ class Database:
         try:
             with engine.begin() as connection:
                 yield connection
-        except (DatabaseError, InterfaceError) as error:
+        except (DatabaseError, InterfaceError, dialects.DriverError) as error:
             raise self.explain(error) from error
 
-    def explain(self, error: DatabaseError | InterfaceError) -> RunnerError | DatabaseError | InterfaceError:
+    def explain(self, error: Exception) -> Exception:
         """What the driver's error means for a caller; anything unknown is given back as it is."""
         return explain(error, self.path, self.busy_timeout)
 
@@ -181,13 +181,13 @@ MEANINGS: tuple[tuple[str, str, str], ...] = (
 )
 
 
-def explain(
-    error: DatabaseError | InterfaceError, path: Path, busy: timedelta
-) -> DatabaseUnavailable | DatabaseError | InterfaceError:
-    said = str(error.orig).lower()
+def explain(error: Exception, path: Path, busy: timedelta) -> Exception:
+    """`error` is the driver's own, or SQLAlchemy's around it."""
+    original = getattr(error, "orig", error)
+    said = str(original).lower()
     for fragment, meaning, remedy in MEANINGS:
         if fragment in said:
             return DatabaseUnavailable(f"the database {path} {meaning.format(busy=busy.total_seconds())}", remedy)
-    if isinstance(error, OperationalError):
-        return DatabaseUnavailable(f"the database {path} answered: {error.orig}", "runner doctor")
+    if isinstance(error, (OperationalError, dialects.DriverOperationalError)):
+        return DatabaseUnavailable(f"the database {path} answered: {original}", "runner doctor")
     return error

@@ -14,7 +14,7 @@ from sqlmodel.sql.sqltypes import UTCDateTime
 from runner.domain.errors import DatabaseUnavailable
 from runner.domain.job import JobState
 from runner.domain.job_rows import Job
-from runner.storage import claim_sql
+from runner.storage import claim_sql, claim_sqlite
 from runner.storage.claims import ClaimRequest, Lane
 from runner.storage.database import Database
 from tests.contract.databases import steps
@@ -35,8 +35,9 @@ from tests.factories import (
 JOBS = Job.__table__  # type: ignore[attr-defined]
 ONLY = claim_sql._ONLY_SCHEDULES
 STATEMENTS = {
-    "claim": claim_sql._CLAIM.format(only=""),
-    "claim of schedules": claim_sql._CLAIM.format(only=ONLY),
+    "priorities": claim_sqlite.NEXT_PRIORITY,
+    "claim": claim_sqlite._DUE_OF_ALL,
+    "claim of schedules": claim_sqlite._DUE_OF_SCHEDULES,
     "lanes": claim_sql._LANES,
     "next due": claim_sql._NEXT_DUE.format(only=""),
     "next due of schedules": claim_sql._NEXT_DUE.format(only=ONLY),
@@ -52,6 +53,10 @@ VALUES = {
 
 def plan(database: Database, statement: str) -> list[str]:
     bound = text("EXPLAIN QUERY PLAN " + statement)
+    if "?" in statement:
+        with database.write() as connection:
+            rows = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", (None,) * statement.count("?"))
+            return [row.detail for row in rows]
     names = set(bound.compile().params)
     if "now" in names:
         bound = bound.bindparams(bindparam("now", type_=UTCDateTime()))
@@ -102,13 +107,15 @@ def test_pending_rows_are_found_by_one_index_whatever_the_statistics_on_sqlite(
 
     assert seeks
     assert all("queue=?" in line or statement == "lanes" for line in seeks), lines
+    if statement == "priorities":
+        assert all("(queue=? AND type=? AND priority>?)" in line for line in seeks), seeks
     assert all("(rowid=?)" in line or "jobs_limit (limit_name=?)" in line for line in rest), rest
     if "claim" in statement:
         assert any("(queue=? AND type=? AND priority=? AND run_at<?)" in line for line in seeks), seeks
 
 
 @pytest.mark.parametrize("index", sorted(str(index.name) for index in JOBS.indexes if index.name != "jobs_claim"))
-@pytest.mark.parametrize("statement", ["claim", "lanes", "next due"])
+@pytest.mark.parametrize("statement", ["claim", "priorities", "lanes", "next due"])
 def test_no_other_index_is_usable_for_pending_rows_on_sqlite(database: Database, statement: str, index: str) -> None:
     """Every other index leaves the claim's rows out, so that no planner can ever choose it."""
     asked = STATEMENTS[statement].replace("INDEXED BY jobs_claim", f"INDEXED BY {index}")
@@ -119,9 +126,12 @@ def test_no_other_index_is_usable_for_pending_rows_on_sqlite(database: Database,
 
 def test_the_limit_is_counted_by_its_own_index_on_sqlite(database: Database) -> None:
     """The count reads at most as many entries as the limit has running rows."""
-    lines = plan(database, STATEMENTS["claim"])
+    lines = plan(database, claim_sqlite.FREE)
 
-    assert any(re.fullmatch(r"SEARCH r USING (COVERING )?INDEX jobs_limit \(limit_name=\?\)", line) for line in lines)
+    assert any(
+        re.fullmatch(r"SEARCH background_jobs USING (COVERING )?INDEX jobs_limit \(limit_name=\?\)", line)
+        for line in lines
+    )
 
 
 # ---- depth: the work of a claim, counted in steps of SQLite's machine
