@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from functools import cached_property
+from functools import cached_property, partial
 from random import Random
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ from runner.config.intake import Call, Intake, after
 from runner.domain.errors import DatabaseUnavailable, NotFound
 from runner.domain.job import Enqueued, NewJob, Run
 from runner.domain.schedule import Definitions, Schedule
+from runner.domain.worker import WorkerStatus
 from runner.engine.backends import EventLoop, Threads
 from runner.engine.capture import capturing
 from runner.engine.context import Child
@@ -127,15 +128,15 @@ class App:
         definitions: Definitions,
         clock: Clock,
         selection: Selection = EVERYTHING,
-        said: Callable[[], Mapping[str, Any]] = dict,
+        follower: Follower | None = None,
     ) -> Iterator[Worker]:
         """A registered worker with its beat and its flush; at the end it is forgotten, holding nothing.
 
-        `said` gives what each beat tells besides the time.
+        Each beat tells what the follower says, and at once where it says something new.
         """
         worker_id = new_worker_id()
         recorder = Recorder(self.logs, self.events.emit)
-        interval, stalled_after = self.settings.heartbeat.total_seconds(), self.settings.stalled_after.total_seconds()
+        stalled_after = self.settings.stalled_after.total_seconds()
         lease = Lease(stalled_after * PATIENCE)
         executor = _executor(recorder, clock, lease)
         made = Worker(
@@ -143,30 +144,58 @@ class App:
             lambda run, finished: self._children(run, finished, clock.now()), selection,
         )  # fmt: skip
         made.know(definitions)
+        with closing(Ear(self.database, worker_id, clock.wake)) as ear, self._beating(
+            worker_id, partial(self._introduction, worker_id, selection, ear), follower,
+            lambda: self._stop_what_is_lost(worker_id, executor), lease.renewed_by,
+        ) as heart:  # fmt: skip
+            guard = Pulse(lambda: _give_up_where_unheard(heart, executor), stalled_after / 12, "heartbeat-guard")
+            flush = Pulse(recorder.flush, FLUSH, "recorder")
+            recorder.connect(lambda run: self._lost(executor, run), flush.ring)
+            for one in (guard, flush):
+                one.start()
+            try:
+                with capturing():
+                    yield made
+            finally:
+                flush.close()
+                guard.close()
+                executor.close()
+
+    @contextmanager
+    def _beating(
+        self,
+        worker_id: str,
+        introduction: Callable[[WorkerLock, Mapping[str, Any]], WorkerStatus],
+        follower: Follower | None,
+        taken_for_dead: Callable[[], None] = lambda: None,
+        renewed: Callable[[Callable[[], None]], None] = lambda beat: beat(),
+    ) -> Iterator[Heart]:
+        """The lock, the row and the beat of a process. Where others took it for dead, it makes itself known again."""
+        said: Callable[[], Mapping[str, Any]] = follower.said if follower is not None else dict
         lock = WorkerLock(self.database.path, worker_id)
-        ear = Ear(self.database, worker_id, clock.wake)
-        self.workers.register(self._introduction(lock, ear, worker_id))
-        heart = Heart(
-            self.workers, worker_id, interval, stalled_after, self.events.emit,
-            lambda: self._taken_for_dead(executor, lock, ear, worker_id), said,
-        )  # fmt: skip
-        pulse = Pulse(lambda: lease.renewed_by(heart.beat), interval, "heartbeat")
-        guard = Pulse(lambda: _give_up_where_unheard(heart, executor), stalled_after / 12, "heartbeat-guard")
-        flush = Pulse(recorder.flush, FLUSH, "recorder")
-        recorder.connect(lambda run: self._lost(executor, run), flush.ring)
-        for one in (pulse, guard, flush):
-            one.start()
+        self.workers.register(introduction(lock, said()))
+
+        def lost() -> None:
+            self.workers.register(introduction(lock, said()))
+            taken_for_dead()
+
+        interval, stalled_after = self.settings.heartbeat.total_seconds(), self.settings.stalled_after.total_seconds()
+        heart = Heart(self.workers, worker_id, interval, stalled_after, self.events.emit, lost, said)
+        pulse = Pulse(lambda: renewed(heart.beat), interval, "heartbeat")
+        if follower is not None:
+            follower.news = pulse.ring
+        pulse.start()
         try:
-            with capturing():
-                yield made
+            yield heart
         finally:
-            flush.close()
-            guard.close()
-            executor.close()
             self.workers.forget(worker_id)
             pulse.close()
-            ear.close()
             lock.close()
+
+    def presence(self, follower: Follower) -> AbstractContextManager[Heart]:
+        """The row and the beat of a process that runs no jobs: what it says of its file is seen too."""
+        worker_id = new_worker_id()
+        return self._beating(worker_id, partial(self._introduction, worker_id, EVERYTHING, None), follower)
 
     def run_once(self, worker: Worker, scheduler: Scheduler, clock: Clock, options: Options) -> RunOnce:
         janitor = Janitor(worker.worker_id, self.workers, self.claims, self.jobs, self.events.emit, Random())
@@ -185,8 +214,10 @@ class App:
             clocks = {name: Clock() for name in ("worker", "scheduler", "janitor", "reloader")}
             worker = None
             if roles.runs:
-                worker = stack.enter_context(self.worker(definitions, clocks["worker"], roles.selection, follower.said))
+                worker = stack.enter_context(self.worker(definitions, clocks["worker"], roles.selection, follower))
                 worker.changed = self.database.changes()
+            else:
+                stack.enter_context(self.presence(follower))
             scheduler = self.scheduler()
             ticks: dict[str, Callable[[datetime], float]] = {"reloader": follower.tick}
             if worker is not None:
@@ -229,23 +260,26 @@ class App:
             refresh=scheduler.refresh,
         )  # fmt: skip
 
-    def _introduction(self, lock: WorkerLock, ear: Ear, worker_id: str) -> Any:
+    def _introduction(
+        self, worker_id: str, selection: Selection, ear: Ear | None, lock: WorkerLock, said: Mapping[str, Any]
+    ) -> WorkerStatus:
         return introduce(
             lock,
             worker_id,
             version=runner.__version__,
-            concurrency=self.settings.concurrency,
+            concurrency=self.settings.concurrency if ear is not None else 0,
             stalled_after=self.settings.stalled_after,
-            wake_socket=ear.name,
+            wake_socket=ear.name if ear is not None else None,
+            queues=_told(selection),
+            said=said,
         )
 
     def _lost(self, executor: Executor, run: Run) -> None:
         if executor.request_stop(run.id, "lost", "the run is no longer ours", run.claim_token):
             self.events.emit(ClaimLost(run, datetime.now(UTC)))
 
-    def _taken_for_dead(self, executor: Executor, lock: WorkerLock, ear: Ear, worker_id: str) -> None:
-        """Another worker rescued us: be known again, and stop the runs that are no longer ours."""
-        self.workers.register(self._introduction(lock, ear, worker_id))
+    def _stop_what_is_lost(self, worker_id: str, executor: Executor) -> None:
+        """Another worker rescued us: stop the runs that are no longer ours."""
         running = executor.running()  # before we ask what is held: what begins meanwhile is held
         held = self.claims.held(worker_id)
         for run in running:
@@ -274,6 +308,13 @@ def _take_over(found: Definitions, worker: Worker | None, clocks: Mapping[str, C
         worker.know(found)
     for name in ("worker", "scheduler"):
         clocks[name].wake()
+
+
+def _told(selection: Selection) -> dict[str, list[str]] | None:
+    """The queues that a worker takes, for its row."""
+    if selection.queues is not None:
+        return {"only": sorted(selection.queues - selection.exclude_queues)}
+    return {"except": sorted(selection.exclude_queues)} if selection.exclude_queues else None
 
 
 def _give_up_where_unheard(heart: Heart, executor: Executor) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Column
+from sqlalchemy import Column, Text
 from sqlmodel import Field
 
 from runner.domain.rows import JSON_VALUE, Row
@@ -29,3 +29,6 @@ class WorkerStatus(Row, table=True):
     lock_file: str | None = None
     config_sha256: str | None = None
     wake_socket: str | None = None  # its bare name: it lies beside the database
+    config_revision: int | None = None  # the newest revision that its file is the same as
+    config_problem: str | None = Field(default=None, sa_column=Column(Text))  # why its file as it is now is refused
+    config_problem_at: datetime | None = None

@@ -8,11 +8,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from runner.config.document import MAX_BYTES
 from runner.config.load import Loaded
 from runner.domain.errors import ConfigInvalid, DatabaseUnavailable, RunnerError
 from runner.domain.problem import Problem
+from runner.domain.sameness import same
 from runner.domain.schedule import Definitions
 from runner.engine.reloader import Reloader
 from runner.storage.workers import WorkerStore
@@ -25,14 +27,19 @@ SETTLE = 0.2  # seconds for which a content must stay the same: an editor may st
 
 @dataclass(slots=True)
 class Follower:
-    """`took_over` is told of each file that is good; where `applies` is False, no file is ever put in force."""
+    """`took_over` is told of each file that is good; where `applies` is False, no file is ever put in force.
+
+    `news` is called when `said` has changed.
+    """
 
     reloader: Reloader
     workers: WorkerStore
     emit: Emit
     took_over: Callable[[Definitions], None] = lambda found: None
+    news: Callable[[], None] = lambda: None
     applies: bool = True
     sha256: str | None = None  # of the last good file
+    revision: int | None = None  # the newest that the last good file is the same as
     problem: str | None = None  # why the file as it is now is not in force
     _seen: str | None = None
     _candidate: str | None = None
@@ -50,18 +57,20 @@ class Follower:
         self._seen = loaded.sha256
         if last_good and not loaded.ok:
             revision = self.reloader.in_force()
+            self.revision = revision.number
             self._reject(loaded, ConfigInvalid(str(loaded.path), loaded.problems))
             return revision.definitions
         if self.applies and self._is_mine_to_apply(loaded.sha256):
             self._put_in_force(loaded, now, allow_removals)
         elif self.applies:
             self._waiting = loaded
-        self.sha256 = loaded.sha256
-        return loaded.require()
+        definitions = loaded.require()
+        self._is_followed(loaded, definitions)
+        return definitions
 
-    def said(self) -> dict[str, str | None]:
+    def said(self) -> dict[str, Any]:
         """What this process's beats tell of its file."""
-        return {"config_sha256": self.sha256}
+        return {"config_sha256": self.sha256, "config_revision": self.revision, "config_problem": self.problem}
 
     def look_again(self) -> None:
         """Whatever was seen before: SIGHUP."""
@@ -99,13 +108,23 @@ class Follower:
         except RunnerError as error:
             self._reject(loaded, error)
         else:
-            self.problem, self.sha256 = None, loaded.sha256
+            self._is_followed(loaded, definitions)
             self.took_over(definitions)
         self._seen, self._candidate, self._waiting = loaded.sha256, None, None
 
     def _put_in_force(self, loaded: Loaded, now: datetime, allow_removals: bool = False) -> None:
         revision, is_new = self.reloader.apply(loaded, now, allow_removals=allow_removals)
         self.emit(ConfigApplied(revision.number, ("a new revision",) if is_new else ()))
+
+    def _is_followed(self, loaded: Loaded, definitions: Definitions) -> None:
+        """This file is good. Comments make another file, not another revision."""
+        current = self.reloader.revisions.current()
+        if current is not None and same(current.definitions, definitions):
+            self.revision = current.number
+        elif loaded.sha256 != self.sha256:
+            self.revision = None
+        self.problem, self.sha256 = None, loaded.sha256
+        self.news()
 
     def _is_mine_to_apply(self, sha256: str) -> bool:
         """A file that was there at the start: a rolling deploy must not flap, and a deployed revert must land."""
@@ -121,6 +140,7 @@ class Follower:
         if (said, loaded.sha256) == (self.problem, self._seen):
             return
         self.problem = said
+        self.news()
         current = self.reloader.revisions.current()
         reason = None if problems else error.message
         self.emit(ConfigRejected(str(loaded.path), problems, reason, current.number if current else None))

@@ -7,7 +7,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -67,8 +67,11 @@ def introduce(
     concurrency: int,
     stalled_after: timedelta,
     wake_socket: str | None = None,
+    queues: Mapping[str, Sequence[str]] | None = None,
+    said: Mapping[str, Any] | None = None,
 ) -> WorkerStatus:
-    now = datetime.now(UTC)
+    """The row of this process. `queues` is {"only": [...]}, {"except": [...]}, or None for all."""
+    now, said = datetime.now(UTC), said or {}
     return WorkerStatus(
         id=worker_id,
         host=socket.gethostname(),
@@ -80,6 +83,9 @@ def introduce(
         concurrency=concurrency,
         lock_file=str(lock.path),
         wake_socket=wake_socket,
+        queues=queues,
+        config_problem_at=now if said.get("config_problem") else None,
+        **said,
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
-from sqlalchemy import delete, insert, select, update
+from sqlalchemy import case, delete, insert, literal, select, update
 
 from runner.domain.job import JobState
 from runner.domain.job_rows import Job
@@ -26,9 +26,23 @@ class WorkerStore:
         with self._database.write() as connection:
             connection.execute(insert(WORKERS), worker.model_dump())
 
-    def beat(self, worker_id: str, now: datetime, config_sha256: str | None = None) -> bool:
-        """Say that the worker lives; False where its row is gone, that is, where it was taken for dead."""
-        values: dict[str, object] = {"last_heartbeat": now, "beats": WORKERS.c.beats + 1}
+    def beat(
+        self, worker_id: str, now: datetime, config_sha256: str | None = None, config_revision: int | None = None,
+        config_problem: str | None = None,
+    ) -> bool:  # fmt: skip
+        """Say that the worker lives; False where its row is gone, that is, where it was taken for dead.
+
+        A problem of its file keeps the time at which it was first told, and is gone when the beat tells none.
+        """
+        told = WORKERS.c.config_problem_at
+        first_told = case((WORKERS.c.config_problem == config_problem, told), else_=literal(now, told.type))
+        values: dict[str, object] = {
+            "last_heartbeat": now,
+            "beats": WORKERS.c.beats + 1,
+            "config_revision": config_revision,
+            "config_problem": config_problem,
+            "config_problem_at": None if config_problem is None else first_told,
+        }
         if config_sha256 is not None:
             values["config_sha256"] = config_sha256
         with self._database.write(durable=False, urgent=True) as connection:

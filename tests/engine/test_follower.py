@@ -219,6 +219,33 @@ def test_a_mass_removal_stops_the_start_unless_it_is_meant(make_desk: Callable[.
     assert desk.app.schedules.all() == []
 
 
+# ---- what a beat tells
+
+
+def test_a_beat_tells_of_the_file_and_news_are_told_at_once(desk: Desk) -> None:
+    """The hash of the last good file, the revision that it is the same as, and why the file as it is is refused."""
+    told: list[dict[str, Any]] = []
+    desk.follower.news = lambda: told.append(desk.follower.said())
+    for text in (f"# a comment\n{FILE}", BROKEN, OTHER):
+        desk.write(text)
+        desk.settle()
+    said = [(one["config_revision"], one["config_problem"]) for one in told]
+    assert said == [(1, None), (1, said[1][1]), (2, None)]
+    assert "schedules.yaml:7:" in str(said[1][1])
+    assert len({one["config_sha256"] for one in told}) == 2
+
+
+def test_a_file_that_is_not_in_force_is_of_no_revision(make_desk: Callable[..., Desk]) -> None:
+    """With --no-sync the file may be one that nobody has applied."""
+    desk = make_desk(applies=False)
+    desk.app.reloader.apply(desk.app.reloader.read(), NOW)
+    desk.follower.begin(desk.app.reloader.read(), NOW)
+    assert desk.follower.said()["config_revision"] == 1
+    desk.write(OTHER)
+    desk.settle()
+    assert desk.follower.said()["config_revision"] is None
+
+
 # ---- several machines
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from runner.domain.errors import DatabaseUnavailable
 from runner.engine.follower import digest_of
 from runner.engine.loop import Clock
 from runner.engine.service import Loop, Service
+from runner.engine.worker import Selection
 from runner.telemetry import (
     Event,
     LoopDied,
@@ -28,6 +30,12 @@ from runner.telemetry import (
 from tests.engine.bench import Bench, eventually, kind, make_bench
 from tests.engine.sample_handlers import gate
 from tests.factories import make_schedule
+
+GOOD = """
+version: 1
+runner: {handler_packages: [tests]}
+job_types: {ok: {handler: tests.engine.sample_handlers.ok}}
+"""
 
 
 @dataclass
@@ -178,7 +186,46 @@ def test_roles_leave_duties_out(bench: Bench, roles: Roles, expected: str) -> No
         else:
             eventually(bench.slots)
             assert {job.status for job in bench.all_jobs()} == {"pending"}
-            assert bench.app.workers.all() == []
+            (row,) = bench.app.workers.all()
+            assert (row.concurrency, row.wake_socket) == (0, None)
+    assert bench.app.workers.all() == []
+
+
+# ---- the row of the process
+
+
+def test_the_row_says_which_queues_are_taken(bench: Bench) -> None:
+    """`--queues` and `--exclude-queues` are in the row; a worker that takes all says nothing."""
+    chosen = [
+        (Selection(queues=frozenset("ba")), {"only": ["a", "b"]}),
+        (Selection(queues=frozenset("ab"), exclude_queues=frozenset("b")), {"only": ["a"]}),
+        (Selection(exclude_queues=frozenset("c")), {"except": ["c"]}),
+        (Selection(), None),
+    ]
+    for selection, told in chosen:
+        with service_of(bench, Roles(selection=selection)):
+            assert [row.queues for row in bench.app.workers.all()] == [told]
+
+
+@pytest.mark.parametrize("runs", [True, False])
+def test_what_is_new_about_the_file_is_in_the_row_at_once(tmp_path: Path, runs: bool) -> None:
+    """A rejected edit does not wait for the next beat, an hour away; the row knows its file from the start."""
+    bench = make_bench(tmp_path, heartbeat=timedelta(hours=1), stalled_after=timedelta(hours=3))
+    file = bench.app.settings.config
+    file.write_text(GOOD)
+    follower = bench.app.follower(applies=True)
+    definitions = follower.begin(bench.app.reloader.read(), datetime.now(bench.clock.time.tzinfo))
+    with bench.app.service(follower, Roles(runs=runs), definitions) as service, serving(service):
+        (row,) = bench.app.workers.all()
+        assert (row.config_sha256, row.config_revision, row.config_problem) == (digest_of(file), 1, None)
+        file.write_text("version: 1\nnonsense: 1\n")
+        eventually(lambda: bench.app.workers.all()[0].config_problem)
+        (bad,) = bench.app.workers.all()
+        assert "schedules.yaml:2:1: " in str(bad.config_problem)
+        assert (bad.config_sha256, bad.config_revision, bad.config_problem_at is None) == (row.config_sha256, 1, False)
+        file.write_text(GOOD)
+        eventually(lambda: bench.app.workers.all()[0].config_problem is None)
+    bench.app.close()
 
 
 # ---- the stop

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from syrupy.assertion import SnapshotAssertion
 
+from runner.storage.setup import HEAD
 from tests.interfaces.cli_project import DEADLINE, Project, environment, steady
 
 WRITTEN = {
@@ -95,10 +96,10 @@ def test_doctor_finds_what_is_wrong(project: Project) -> None:
 
 def test_migrate(project: Project) -> None:
     """up creates, status tells, check finds no difference, down needs --yes, sql prints the statements."""
-    assert project.good("migrate", "status").out == "database: none yet, this release: 0002\n"
-    assert "has schema 0002" in project.good("migrate", "up").out
+    assert project.good("migrate", "status").out == f"database: none yet, this release: {HEAD}\n"
+    assert f"has schema {HEAD}" in project.good("migrate", "up").out
     assert project.good("migrate", "status", "-o", "json").json == {
-        "format_version": 1, "schema": "0002", "head": "0002", "is_current": True,
+        "format_version": 1, "schema": HEAD, "head": HEAD, "is_current": True,
     }  # fmt: skip
     assert project.good("migrate", "check").out == "no differences\n"
     assert project.run("migrate", "down").code == 2
