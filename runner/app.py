@@ -21,7 +21,7 @@ from runner.engine.capture import capturing
 from runner.engine.context import Child
 from runner.engine.executor import Executor, Finished
 from runner.engine.follower import Follower
-from runner.engine.heartbeat import PATIENCE, Heart, Pulse, WorkerLock, introduce, new_worker_id
+from runner.engine.heartbeat import PATIENCE, Heart, Pulse, WorkerLock, introduce, is_free, new_worker_id
 from runner.engine.janitor import Janitor
 from runner.engine.lease import Lease
 from runner.engine.loop import Clock
@@ -40,12 +40,13 @@ from runner.storage.database import Database
 from runner.storage.dialects import sqlite_library
 from runner.storage.jobs import JobStore
 from runner.storage.logs import LogStore
+from runner.storage.overviews import Overviews
 from runner.storage.revisions import RevisionStore
 from runner.storage.schedules import ScheduleStore
 from runner.storage.setup import prepare, require_current
 from runner.storage.views import JobViews
 from runner.storage.workers import WorkerStore
-from runner.telemetry import ClaimLost, Events, ServiceStarted
+from runner.telemetry import ClaimLost, Events, ServiceStarted, inside
 
 if TYPE_CHECKING:
     from runner.domain.plan import Stored
@@ -70,6 +71,8 @@ class App:
         self.settings = settings
         self.environ = environ
         self.events = Events()
+        self.around: Callable[[Run], AbstractContextManager[None]] = inside
+        self.traceparent: Callable[[Run], str | None] = lambda run: run.policy.traceparent
         self.database = Database(settings.database_url, busy_timeout=settings.busy_timeout)
         self.jobs = JobStore(self.database)
         self.claims = ClaimStore(self.database)
@@ -78,6 +81,7 @@ class App:
         self.revisions = RevisionStore(self.database)
         self.workers = WorkerStore(self.database)
         self.views = JobViews(self.database)
+        self.overviews = Overviews(self.database, is_free)
 
     def prepare(self) -> None:
         """Create the database or bring its schema up; for commands that change something."""
@@ -139,6 +143,7 @@ class App:
         stalled_after = self.settings.stalled_after.total_seconds()
         lease = Lease(stalled_after * PATIENCE)
         executor = _executor(recorder, clock, lease)
+        executor.around = self.around
         made = Worker(
             worker_id, self.settings.concurrency, self.claims, executor, recorder, self.events.emit, Random(),
             lambda run, finished: self._children(run, finished, clock.now()), selection,
@@ -288,7 +293,8 @@ class App:
 
     def _children(self, run: Run, finished: Finished, now: datetime) -> list[NewJob]:
         intake = self.intake()
-        return [child_job(intake, child, run, now) for child in finished.children]
+        trace = self.traceparent(run)
+        return [child_job(intake, child, run, now, trace) for child in finished.children]
 
     def close(self) -> None:
         self.database.close()
@@ -323,14 +329,15 @@ def _give_up_where_unheard(heart: Heart, executor: Executor) -> None:
         executor.stop_all("shutdown", "released: the worker could not write its heartbeat")
 
 
-def child_job(intake: Intake, child: Child, run: Run, now: datetime) -> NewJob:
+def child_job(intake: Intake, child: Child, run: Run, now: datetime, traceparent: str | None = None) -> NewJob:
     """The job that a handler asked for with `ctx.enqueue`."""
     options = dict(child.options)
     delay = options.pop("delay", None)
     if delay is not None:
         options["run_at"] = after(now, delay)
     options.setdefault("project_id", run.project_id)
-    return intake.job(child.type, child.payload, now, replace(Call(**options), parent_id=run.id))
+    call = replace(Call(**options), parent_id=run.id, traceparent=traceparent)
+    return intake.job(child.type, child.payload, now, call)
 
 
 def open_existing(settings: Settings, environ: Mapping[str, str]) -> App:

@@ -12,6 +12,7 @@ from runner.domain.errors import NotFound, UsageError
 from runner.domain.job import Enqueued
 from runner.storage.enqueue import insert_jobs
 from runner.storage.revisions import current
+from runner.telemetry.traceparent import ambient
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine
@@ -39,7 +40,7 @@ def enqueue(
     DatabaseUnavailable (all of them RunnerError, in `runner.domain.errors`).
     """
     now = datetime.now(UTC)
-    call = Call(priority=priority, run_at=_run_at(run_at, delay, now), project_id=project_id)
+    call = Call(priority, _run_at(run_at, delay, now), project_id, traceparent=ambient(os.environ))
     if session is not None:
         return _enqueue(session.connection(), type, payload, call, now)
     from runner.storage.database import Database

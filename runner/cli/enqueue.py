@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -110,6 +111,7 @@ def _no_constant(name: str) -> Any:
 
 def _call(said: dict[str, Any]) -> Call:
     from runner.config.intake import Call
+    from runner.telemetry.traceparent import ambient
 
     run_at = moment(said["run_at"]) if said.get("run_at") is not None else None
     delay = length("delay", said.get("delay"))
@@ -117,7 +119,7 @@ def _call(said: dict[str, Any]) -> Call:
         if run_at is not None:
             raise UsageError("give a time or a delay, not both")
         run_at = datetime.now(UTC) + delay
-    return Call(priority=said.get("priority"), run_at=run_at, project_id=said.get("project_id"))
+    return Call(said.get("priority"), run_at, said.get("project_id"), traceparent=ambient(os.environ))
 
 
 def _bulk(app: App, path: Path, output: Format) -> None:

@@ -31,6 +31,7 @@ class Call:
     timeout: timedelta | None = None
     retry: RetryPolicy | None = None
     parent_id: int | None = None
+    traceparent: str | None = None
 
 
 MOST_REMEDIES = 5
@@ -56,9 +57,7 @@ class Intake:
             queue=job_type.queue,
             priority=_priority(call.priority, job_type.priority),
             run_at=_moment(call.run_at),
-            policy=JobPolicy(
-                call.timeout or job_type.timeout, call.retry or job_type.retry, job_type.on_stall, job_type.max_stalls
-            ),
+            policy=_policy(job_type, call),
             project_id=_text(call.project_id, "project_id"),
             unique=_key(job_type, filled, unique, now) if unique else None,
             parent_id=call.parent_id,
@@ -89,6 +88,11 @@ class Intake:
             raise NotThereYet(f"{name} is a workflow: enqueueing workflows comes with a later release")
         remedy = did_you_mean(Suggester().closest(name, known)) or f"known: {', '.join(sorted(known)) or 'none'}"
         raise UnknownJobType(f"there is no job type {name!r} in the revision in force", remedy)
+
+
+def _policy(job_type: JobType, call: Call) -> JobPolicy:
+    timeout, retry = call.timeout or job_type.timeout, call.retry or job_type.retry
+    return JobPolicy(timeout, retry, job_type.on_stall, job_type.max_stalls, call.traceparent)
 
 
 def _filled(job_type: JobType, payload: Any) -> dict[str, Any]:

@@ -33,12 +33,16 @@ WAITING_FOR_OVERLAP = "overlap"  # a job that starts when the earlier ones of it
 
 @dataclass(frozen=True, slots=True)
 class JobPolicy:
-    """What a job carries along from its enqueue on: a reload changes nothing of it."""
+    """What a job carries along from its enqueue on: a reload changes nothing of it.
+
+    `traceparent` is the trace of whoever enqueued it, in the form of W3C trace context.
+    """
 
     timeout: timedelta = timedelta(minutes=10)
     retry: RetryPolicy = RetryPolicy()
     on_stall: OnStall = "retry"
     max_stalls: int = 3
+    traceparent: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -159,6 +160,13 @@ class LateBeat:
     expected: float
 
 
+@dataclass(frozen=True, slots=True)
+class TracesUnavailable:
+    """The environment asks for traces, by this variable, and the extra for them is not installed."""
+
+    wanted_by: str
+
+
 ServiceEvent = (
     ServiceStarted
     | StopRequested
@@ -169,9 +177,27 @@ ServiceEvent = (
     | ConfigApplied
     | ConfigRejected
     | LateBeat
+    | TracesUnavailable
 )
 Event = JobStarted | JobSettled | ClaimLost | JobProgressed | SlotsDecided | FiringFailed | WorkerRescued | ServiceEvent
 Emit = Callable[[Event], None]
+
+
+current_run: ContextVar[Run | None] = ContextVar("current_run", default=None)
+
+
+class inside:  # noqa: N801 - used as a word: with inside(run)
+    """While the code of a run's handler goes on, in this thread or task: what libraries log is bound to the run."""
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+
+    def __enter__(self) -> None:
+        current_run.set(self._run)
+
+    def __exit__(self, *_: object) -> None:
+        if current_run.get() is self._run:  # an abandoned coroutine may be closed in the context of another run
+            current_run.set(None)
 
 
 class Events:

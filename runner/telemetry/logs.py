@@ -12,9 +12,9 @@ from typing import Any, TextIO
 import structlog
 
 from runner.domain.errors import UsageError
-from runner.telemetry import Event, JobSettled, ServiceStarted, ServiceStopped
+from runner.telemetry import Event, JobSettled, ServiceStarted, ServiceStopped, current_run
 from runner.telemetry.flood import Flood
-from runner.telemetry.wording import Line, lines, many, routine
+from runner.telemetry.wording import Line, bound, lines, many, routine
 
 LEVELS = ("debug", "info", "warning", "error")
 NOISY = ("alembic", "asyncio", "opentelemetry", "urllib3", "watchfiles")  # told from `warning` on, unless we debug
@@ -114,7 +114,8 @@ class _Records(logging.Handler):
             text = record.getMessage()
         except (TypeError, ValueError) as error:  # a library's own mistake in its format
             text = f"{record.msg} ({error})"
-        entry: Entry = {"event": text, "logger": record.name}
+        run = current_run.get()
+        entry: Entry = {"event": text, "logger": record.name} | ({} if run is None else bound(run))
         if record.exc_info:
             entry["exc_info"] = record.exc_info
         for processor in COMMON:

@@ -131,6 +131,9 @@ def _of_service(event: told.Event) -> Iterator[Line]:
             yield Line("info", text, {"revision": revision}, changes)
         case told.ConfigRejected():
             yield _rejected(event)
+        case told.TracesUnavailable(wanted_by):
+            fields = {"wanted_by": wanted_by, "remedy": "pip install 'yaml-job-runner[otel]'"}
+            yield Line("warning", "no traces are sent: the extra for them is not installed", fields)
         case _:
             yield from _of_loop(event)
 

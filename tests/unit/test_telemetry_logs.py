@@ -38,6 +38,7 @@ from runner.telemetry import (
     StopRequested,
     TickFailed,
     TickRecovered,
+    TracesUnavailable,
     WorkerRescued,
     flood,
 )
@@ -80,6 +81,7 @@ def every_event() -> list[Event]:
         ConfigApplied(4, ("~ nightly: cron",)),
         ConfigRejected("schedules.yaml", (problem,), None, 3),
         LateBeat(31.0, 10.0),
+        TracesUnavailable("OTEL_EXPORTER_OTLP_ENDPOINT"),
     ]  # fmt: skip
 
 
