@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runner.config.intake import Call, Intake, after
-from runner.domain.errors import NotFound, UsageError
+from runner.domain.errors import NotFound, RunnerError, UsageError
 from runner.domain.job import Enqueued
+from runner.storage import poke
 from runner.storage.enqueue import insert_jobs
 from runner.storage.revisions import current
 from runner.telemetry.traceparent import ambient
@@ -17,6 +21,10 @@ from runner.telemetry.traceparent import ambient
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine
     from sqlalchemy.orm import Session
+
+    from runner.storage.database import Database
+
+KEPT = 4  # databases that stay open between two calls
 
 
 def enqueue(
@@ -42,24 +50,16 @@ def enqueue(
     now = datetime.now(UTC)
     call = Call(priority, _run_at(run_at, delay, now), project_id, traceparent=ambient(os.environ))
     if session is not None:
-        return _enqueue(session.connection(), type, payload, call, now)
-    from runner.storage.database import Database
-    from runner.storage.setup import require_current
-
-    database = Database(database_url or os.environ.get("DATABASE_URL") or "runner.db")
-    try:
-        require_current(database)
-        with database.write() as connection:
-            return _enqueue(connection, type, payload, call, now)
-    finally:
-        database.close()
+        enqueued = _enqueue(session.connection(), type, payload, call, now)
+        poke.after_commit(session)
+        return enqueued
+    with _open(database_url).write() as connection:
+        return _enqueue(connection, type, payload, call, now)
 
 
 def create_engine(database_url: str | None = None) -> Engine:
     """An engine on the queue's database as `runner` itself uses it: WAL, a busy timeout, write transactions that begin
     with the write lock. For a program's own tables in the same file, and for sessions to enqueue in."""
-    from pathlib import Path
-
     from sqlalchemy import make_url
 
     from runner.storage import dialects
@@ -67,6 +67,46 @@ def create_engine(database_url: str | None = None) -> Engine:
 
     url = absolute_url(database_url or os.environ.get("DATABASE_URL") or "runner.db")
     return dialects.engine(Path(make_url(url).database or ""), BUSY_TIMEOUT, write=True, synchronous="FULL")
+
+
+# Opening a database and looking at its schema takes ten times as long as an enqueue.
+_kept: dict[tuple[int, str, int], Database] = {}
+_keeping = threading.Lock()
+
+
+def _open(database_url: str | None) -> Database:
+    """The database, as the last call left it where it is still the same file in the same process."""
+    from runner.storage.database import Database, absolute_url
+    from runner.storage.setup import require_current
+
+    url = absolute_url(database_url or os.environ.get("DATABASE_URL") or "runner.db")
+    with _keeping:
+        key = _key(url)
+        if key not in _kept:
+            opened = Database(url)
+            try:
+                require_current(opened)
+            except RunnerError:
+                opened.close()
+                raise
+            _make_room(url)
+            _kept[key] = opened
+        return _kept[key]
+
+
+def _key(url: str) -> tuple[int, str, int]:
+    """Another process after a fork, and another file that was put in this one's place, get connections of their own."""
+    with suppress(OSError):
+        return os.getpid(), url, Path(url.removeprefix("sqlite:///")).stat().st_ino
+    return os.getpid(), url, 0
+
+
+def _make_room(url: str) -> None:
+    """Close what this process does not need any more; what it has inherited must not be touched."""
+    mine = [key for key in _kept if key[0] == os.getpid()]
+    stale = [key for key in mine if key[1] == url]
+    for key in {*stale, *mine[: max(len(mine) - KEPT + 1, 0)]}:
+        _kept.pop(key).close()
 
 
 def _enqueue(

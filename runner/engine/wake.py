@@ -64,8 +64,7 @@ class Ear:
 def _bound(file: Path, database: Path) -> socket.socket | None:
     made = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     try:
-        with poke.address(file) as place:
-            made.bind(place)
+        poke.reach(made.bind, file)
     except OSError:
         made.close()
         return None

@@ -74,8 +74,9 @@ class Database:
             poke.unmark(connection)
             yield connection
             sockets = poke.take(connection)
-        if sockets is not None:
-            self.bell.tell(sockets)
+            if sockets is not None:
+                connection.commit()  # here, not at the block's end: who waits is told before we tidy up
+                self.bell.tell(sockets)
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
@@ -93,8 +94,8 @@ class Database:
                 if self._watcher is None:
                     # Held, and outside any transaction: the number means something on its own connection alone.
                     self._watcher, self._watchers = self._outside.connect(), self._watchers + 1
-                found = int(self._watcher.exec_driver_sql("PRAGMA data_version").scalar_one())
-            except (DatabaseError, InterfaceError) as error:
+                found = dialects.data_version(self._watcher)
+            except (DatabaseError, InterfaceError, dialects.DriverError) as error:
                 raise self.explain(error) from error
         return (self._watchers << 32) + found
 

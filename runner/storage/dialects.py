@@ -99,6 +99,12 @@ def file_of(connection: Connection) -> Path | None:
     return Path(found) if found else None
 
 
+def data_version(connection: Connection) -> int:
+    """SQLite's own number, by the bare driver: a tenth of the time, for who asks at every wake-up."""
+    bare = connection.connection.driver_connection
+    return int(bare.execute("PRAGMA data_version").fetchone()[0])  # type: ignore[union-attr]
+
+
 def copy(connection: Connection, path: Path) -> None:
     """Copy the database of this connection into a new file."""
     source = connection.connection.dbapi_connection

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from sqlalchemy import Connection, event, select
@@ -39,15 +40,15 @@ def real_file(database: Path) -> Path:
     return Path(os.path.realpath(database))
 
 
-@contextmanager
-def address(file: Path) -> Iterator[str]:
-    """What to give to a socket call for this file. One whose path is too long is reached through its folder."""
-    if len(os.fsencode(file)) <= LONGEST:
-        yield str(file)
+def reach(call: Callable[[str], object], file: Path) -> None:
+    """A socket call with the address of this file. One whose path is too long is reached through its folder."""
+    place = str(file)
+    if len(os.fsencode(place)) <= LONGEST:
+        call(place)
         return
     folder = os.open(file.parent, os.O_PATH | os.O_DIRECTORY)
     try:
-        yield f"/proc/self/fd/{folder}/{file.name}"
+        call(f"/proc/self/fd/{folder}/{file.name}")
     finally:
         os.close(folder)
 
@@ -56,10 +57,9 @@ def send(folder: Path, names: Iterable[str]) -> None:
     """One byte to each of these sockets. One that is full has been told already; one that is dead does not matter."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as sender:
         for name in names:
-            if os.sep in name:
-                continue  # a row must not make us write anywhere else
-            with suppress(OSError), address(folder / name) as place:
-                sender.sendto(b"\0", place)
+            if os.sep not in name:  # a row must not make us write anywhere else
+                with suppress(OSError):
+                    reach(partial(sender.sendto, b"\0"), folder / name)
 
 
 def sweep(database: Path) -> None:
@@ -68,8 +68,7 @@ def sweep(database: Path) -> None:
     for file in real.parent.glob(f"{_literally(real.name[:PREFIX])}.*.sock"):
         with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as caller:
             try:
-                with address(file) as place:
-                    caller.connect(place)
+                reach(caller.connect, file)
             except ConnectionRefusedError:
                 file.unlink()
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, delete, func, insert, select, update
+from sqlalchemy import Connection, delete, insert, select, update
 
 from runner.domain.applying import RowChange, row_changes
 from runner.domain.errors import StaleRevision
@@ -83,24 +83,25 @@ class RevisionStore:
 
 def current(connection: Connection) -> Revision | None:
     """The revision in force, read on the caller's connection."""
-    newest = connection.execute(select(func.max(REVISIONS.c.number))).scalar_one()
+    newest = connection.execute(_NEWEST).one_or_none()
     if newest is None:
         return None
-    statement = select(REVISIONS.c.sha256, REVISIONS.c.applied_at).where(REVISIONS.c.number == newest)
-    mark = connection.execute(statement).one()
-    known = _parsed.get((newest, mark.sha256, mark.applied_at))
+    number, sha256, applied_at = newest
+    known = _parsed.get((number, sha256, applied_at))
     if known is None:
-        row = ConfigRevision(
-            **connection.execute(select(REVISIONS).where(REVISIONS.c.number == newest)).mappings().one()
-        )
+        statement = select(REVISIONS).where(REVISIONS.c.number == number)
+        row = ConfigRevision(**connection.execute(statement).mappings().one())
         known = Revision(row.number, row.sha256, row.source, row.applied_at, row.applied_by, definitions_from(row.body))
         _parsed.clear()
-        _parsed[newest, mark.sha256, mark.applied_at] = known
+        _parsed[number, sha256, applied_at] = known
     return known
 
 
 # Parsing a large revision costs milliseconds; an enqueue must not pay for it each time.
 _parsed: dict[tuple[int, str, datetime], Revision] = {}
+_NEWEST = (
+    select(REVISIONS.c.number, REVISIONS.c.sha256, REVISIONS.c.applied_at).order_by(REVISIONS.c.number.desc()).limit(1)
+)
 
 
 def _add_revision(connection: Connection, edit: Edit, now: datetime) -> int:
