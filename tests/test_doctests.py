@@ -13,7 +13,7 @@ import runner
 
 NAMES = [
     module.name
-    for package in ("domain", "config", "cli")
+    for package in ("domain", "telemetry", "config", "cli")
     for module in pkgutil.iter_modules([f"{runner.__path__[0]}/{package}"], f"runner.{package}.")
 ]
 

@@ -21,8 +21,8 @@ COMMANDS = (
 )  # fmt: skip
 HEAVY = (
     "sqlalchemy", "sqlmodel", "alembic", "jsonschema", "yaml", "pydantic", "watchfiles", "croniter", "asyncio", "rich",
-    "concurrent", "multiprocessing", "xml", "http", "email", "runner.app", "runner.engine",
-    "runner.storage", "runner.config",
+    "concurrent", "multiprocessing", "xml", "http", "email", "structlog", "prometheus_client",
+    "opentelemetry", "runner.app", "runner.engine", "runner.storage", "runner.config",
 )  # fmt: skip
 
 

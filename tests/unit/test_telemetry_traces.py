@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
 import logging
+import os
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from datetime import timedelta
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -237,6 +241,65 @@ print(*sys.modules)
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=tmp_path)
     assert "opentelemetry" not in done.stdout
+
+
+SENDING = """
+import os
+from runner.telemetry import JobSettled, JobStarted
+from runner.telemetry.traces import open_traces
+from runner.domain.lifecycle import Transition
+from runner.domain.job import JobState
+from tests.factories import NOW, make_run
+traces = open_traces(os.environ, "1.2.3", print)
+run = make_run()
+traces.tell(JobStarted(run, NOW))
+traces.tell(JobSettled(run, Transition(JobState.COMPLETED, 1, 0, "completed"), NOW))
+traces.close()
+"""
+
+
+class _Collector(BaseHTTPRequestHandler):
+    """Takes what is sent, as an OTLP collector would."""
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["content-length"]))
+        self.server.got.append((self.path, gzip.decompress(body) if "content-encoding" in self.headers else body))  # type: ignore[attr-defined]
+        self.send_response(200)
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None: ...
+
+
+def test_spans_reach_a_collector_over_http() -> None:
+    """The endpoint of OTEL_EXPORTER_OTLP_ENDPOINT gets the run, under the service's name, before `close` returns."""
+    with HTTPServer(("127.0.0.1", 0), _Collector) as server:
+        server.got = got = []  # type: ignore[attr-defined]
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        environ = os.environ | {"OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{server.server_port}"}
+        command = [sys.executable, "-c", SENDING]
+        done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=60, check=False)
+        server.shutdown()
+        thread.join()
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    ((path, body),) = got
+    assert path == "/v1/traces"
+    assert b"process mail" in body
+    assert b"service.name" in body
+    assert b"\n\x06runner" in body
+
+
+def test_a_collector_that_does_not_answer_holds_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`close` gives up after its time: a stop must not wait for telemetry."""
+    monkeypatch.setattr("runner.telemetry.spans.CLOSING", 0.01)
+    never = threading.Event()
+
+    class Stuck(TracerProvider):
+        def shutdown(self) -> None:
+            never.wait(60)
+
+    Traces(Stuck(), "1").close()
+    never.set()
 
 
 def test_traces_that_are_asked_for_and_cannot_be_had_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
