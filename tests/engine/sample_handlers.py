@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 import signal
+import subprocess
 import threading
 import time
 from collections.abc import Callable
@@ -252,6 +254,45 @@ async def stubborn_async(ctx: JobContext, payload: Payload) -> None:
             gate().said.append("swallowed")
 
 
+async def wait_for_all(ctx: JobContext, payload: Payload) -> None:
+    """Waits on one event with all the others; no look at a clock in between."""
+    gate().enter()
+    if EVENTS and EVENTS[0]._loop is not asyncio.get_running_loop():  # type: ignore[attr-defined]
+        EVENTS.clear()
+    if not EVENTS:
+        EVENTS.append(asyncio.Event())
+        EVENTS[0]._loop = asyncio.get_running_loop()  # type: ignore[attr-defined]
+    await EVENTS[0].wait()
+    gate().leave()
+
+
+EVENTS: list[asyncio.Event] = []
+
+
+async def open_all(ctx: JobContext, payload: Payload) -> None:
+    EVENTS.pop().set()
+
+
+async def blocks(ctx: JobContext, payload: Payload) -> str:
+    """Holds the event loop, in its own code, in a task of its own, or more than once."""
+    held = gate("blocks")
+    await asyncio.sleep(0)
+    if payload.get("in_a_task"):
+        await asyncio.create_task(_block(held))
+    else:
+        held.enter()
+        held.opened.wait(LONG)
+    for _ in range(payload.get("again", 0)):
+        await asyncio.sleep(0)
+        time.sleep(payload["seconds"])
+    return "at last"
+
+
+async def _block(held: Gate) -> None:
+    held.enter()
+    held.opened.wait(LONG)
+
+
 async def fail_async(ctx: JobContext, payload: Payload) -> None:
     await asyncio.sleep(0)
     raise ValueError("no such address")
@@ -305,19 +346,61 @@ def process_hold(ctx: JobContext, payload: Payload) -> int:
     return os.getpid()
 
 
-def process_dies(ctx: JobContext, payload: Payload) -> None:
-    match payload["how"]:
-        case "exit":
-            os._exit(3)
-        case "segfault":
-            os.kill(os.getpid(), signal.SIGSEGV)
-        case "pipe":
-            os.closerange(3, 256)
-            time.sleep(LONG)
-        case "raise":
-            raise Unpicklable("cannot travel")
-        case "sys.exit":
-            raise SystemExit(4)
+def process_chatters(ctx: JobContext, payload: Payload) -> None:
+    """As fast as it can; then it waits in silence where it has a gate."""
+    for number in range(payload["times"]):
+        ctx.progress(100 * (number + 1) / payload["times"], "counting", f"number {number}")
+    if "gate" in payload:
+        process_hold(ctx, payload)
+
+
+def process_dies(ctx: JobContext, payload: Payload) -> Any:
+    return DEATHS[payload["how"]](ctx)
+
+
+def _close_all(ctx: JobContext) -> None:
+    os.closerange(3, 256)
+    time.sleep(LONG)
+
+
+def _raise(error: BaseException) -> None:
+    raise error
+
+
+DEATHS: dict[str, Callable[[JobContext], Any]] = {
+    "exit": lambda ctx: os._exit(3),
+    "segfault": lambda ctx: os.kill(os.getpid(), signal.SIGSEGV),
+    "pipe": _close_all,
+    "raise": lambda ctx: _raise(Unpicklable("cannot travel")),
+    "sys.exit": lambda ctx: _raise(SystemExit(4)),
+    "unpicklable": lambda ctx: threading.Lock(),
+    "not json": lambda ctx: {"when": {1, 2}},
+    "child": lambda ctx: ctx.enqueue("ok", {"lock": threading.Lock()}),
+    "memory": lambda ctx: len(_eaten()),
+    "memory at once": lambda ctx: len(bytearray(1024**4)),
+    "native": lambda ctx: os.abort(),
+}
+
+
+def _eaten() -> list[bytes]:
+    """Piece by piece, until there is no more; a megabyte each, so that little is left at the end."""
+    pieces = []
+    while True:
+        pieces.append(bytes(1024 * 1024))
+
+
+def process_starts(ctx: JobContext, payload: Payload) -> int:
+    """Starts a program that outlives it, tells its number beside its gate, and waits or dies."""
+    program = subprocess.Popen(["sleep", "300"], stdin=subprocess.DEVNULL)
+    Path(payload["gate"]).with_suffix(".grandchild").write_text(str(program.pid))
+    if payload.get("dies"):
+        os._exit(3)
+    return process_hold(ctx, payload)
+
+
+def process_sees(ctx: JobContext, payload: Payload) -> list[int]:
+    """Its number, how it gives way, and its limit of memory."""
+    return [os.getpid(), os.nice(0), resource.getrlimit(resource.RLIMIT_AS)[0]]
 
 
 class Unpicklable(Exception):
@@ -338,6 +421,19 @@ def process_leaves_a_thread(ctx: JobContext, payload: Payload) -> int:
 
     threading.Thread(target=talk, daemon=True).start()
     return os.getpid()
+
+
+def asks_for_the_beat(ctx: JobContext, payload: Payload) -> str:
+    """In a thread or a process: until its worker is silent."""
+    temporary = Path(payload["told"]).with_suffix(".tmp")
+    temporary.write_text(str(ctx.heartbeat_ok))
+    temporary.rename(payload["told"])
+    deadline = time.monotonic() + LONG
+    while time.monotonic() < deadline:
+        if not ctx.heartbeat_ok:
+            return "it is silent"
+        time.sleep(0.002)
+    return "it beats"
 
 
 def process_parent(ctx: JobContext, payload: Payload) -> None:

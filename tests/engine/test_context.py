@@ -5,14 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from runner import JobCancelled, JobContext
+from runner.domain.errors import DatabaseUnavailable
 from runner.domain.said import LogLine, OutputPiece, Progress
 from runner.engine.context import Stop
+from runner.engine.lease import Lease
 from runner.testing import run_handler
+from tests.engine.bench import Bench, eventually, kind, make_bench
 from tests.factories import NOW, make_run
 
 
@@ -113,6 +117,70 @@ def test_each_use_interrupts_once(call: Callable[[JobContext], None]) -> None:
     call(ctx)
     ctx.log("cleaned up")
     assert ear.said[-1] == LogLine(NOW, "info", "cleaned up")
+
+
+def test_a_lost_claim_is_no_longer_ours() -> None:
+    """`heartbeat_ok` is True as long as the worker's beat is recent; not a cancel but a lost claim ends it."""
+    recent = [True]
+    stop = Stop()
+    ctx = JobContext(make_run(), Ear(), stop, lambda: NOW, lambda: recent[0])
+    other = Stop()
+    lost = JobContext(make_run(), Ear(), other, lambda: NOW, lambda: recent[0])
+
+    assert ctx.heartbeat_ok
+    stop.request("cancel", "unwanted")
+    other.request("lost", "rescued")
+    assert ctx.heartbeat_ok
+    assert not lost.heartbeat_ok
+    recent[0] = False
+    assert not ctx.heartbeat_ok
+
+
+def test_a_lease_counts_from_the_beginning_of_a_beat(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A beat that took long, or was not written, does not make a run look safer than it is."""
+    clock = [100.0]
+    monkeypatch.setattr("runner.engine.lease.time.monotonic", lambda: clock[0])
+    lease = Lease(40.0)
+
+    def beat(took: float, error: Exception | None = None) -> None:
+        clock[0] += took
+        if error is not None:
+            raise error
+
+    clock[0] = 139.0
+    assert lease.holds
+    clock[0] = 140.0
+    assert not lease.holds
+    lease.renewed_by(lambda: beat(30.0))
+    assert lease.holds
+    clock[0] = 180.0
+    assert not lease.holds
+    with pytest.raises(DatabaseUnavailable):
+        lease.renewed_by(lambda: beat(0.0, DatabaseUnavailable("locked")))
+    assert not lease.holds
+
+
+@pytest.mark.parametrize("isolation", ["thread", "process"])
+def test_a_handler_sees_that_its_worker_is_silent(bench: Bench, isolation: Any, tmp_path: Path) -> None:
+    """`ctx.heartbeat_ok` turns False in a thread and in a process, where nothing needs to be sent for it."""
+    bench.define(kind("asks_for_the_beat", isolation=isolation))
+    told = tmp_path / "told"
+    with bench.worker() as worker:
+        job_id = bench.enqueue("asks_for_the_beat", {"told": str(told)})
+        bench.until(worker, told.exists)
+        assert told.read_text() == "True"
+        worker.executor._lease._until.value = 0.0
+        assert bench.run(worker, job_id)[0].result == "it is silent"
+
+
+def test_a_beat_keeps_the_runs_ours(tmp_path: Path) -> None:
+    """What the worker's beat has written is what handlers see."""
+    bench = make_bench(tmp_path, heartbeat=timedelta(milliseconds=20))
+    with bench.worker() as worker:
+        lease = worker.executor._lease
+        lease._until.value = 0.0
+        eventually(lambda: lease.holds, "a beat")
+    bench.app.close()
 
 
 def test_children_are_kept_as_they_were_asked_for() -> None:

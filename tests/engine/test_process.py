@@ -10,12 +10,14 @@ import time
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from runner.domain.retry import RetryPolicy
 from runner.engine.executor import GRACE
 from runner.engine.worker import Worker
+from runner.telemetry import JobProgressed
 from tests.engine.bench import Bench, eventually, kind
 from tests.engine.sample_handlers import gate
 from tests.factories import NOW
@@ -72,18 +74,33 @@ def test_a_process_runs_the_handler_and_its_words_arrive(bench: Bench) -> None:
         ("pipe", "the process of the handler closed its pipe; it was killed"),
         ("raise", "tests.engine.sample_handlers.Unpicklable: cannot travel"),
         ("sys.exit", "SystemExit: 4"),
+        ("unpicklable", "the result is not JSON: Object of type lock is not JSON serializable"),
+        ("not json", "the result is not JSON: Object of type set is not JSON serializable"),
+        ("child", "ctx.enqueue: the payload is not JSON: cannot pickle '_thread.lock' object"),
+        ("memory", "the memory_limit of 400MB is used up: MemoryError"),
+        ("memory at once", "the memory_limit of 400MB is used up: MemoryError"),
+        ("native", "the process of the handler was killed by SIGABRT; its memory_limit is 400MB"),
     ],
 )
 def test_a_crash_fails_one_attempt_while_a_neighbour_completes(
     bench: Bench, held: Held, how: str, words: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A segfault, `os._exit`, a closed pipe or an exception that cannot travel fails that attempt alone."""
+    """Whatever ends a child, or cannot come out of it, fails that attempt alone and says what it was.
+
+    A segfault, `os._exit`, a closed pipe, the memory limit, an exception, a result or a child job that cannot travel.
+    """
     monkeypatch.setattr("runner.engine.process.DYING", 0.5)
-    bench.define(*(kind(name, isolation="process") for name in ("process_hold", "process_dies", "process_id")))
+    limit = "400MB" if "limit" in words else None
+    bench.define(
+        kind("process_hold", isolation="process"),
+        kind("process_dies", isolation="process", memory_limit=limit),
+        kind("process_id", isolation="process", memory_limit=limit),
+    )
     with bench.worker(concurrency=2) as worker:
         neighbour, _, place = held(worker)
         crashed = bench.run(worker, bench.enqueue("process_dies", {"how": how}))[0]
-        assert (crashed.status, crashed.attempt) == ("pending", 1)
+        is_final = "JSON" in words
+        assert (crashed.status, crashed.attempt) == ("failed" if is_final else "pending", 1)
         assert (crashed.error or "").startswith(words)
         assert bench.state(neighbour) == "running"
         after = bench.run(worker, bench.enqueue("process_id"))[0]
@@ -207,6 +224,91 @@ def test_a_stop_before_the_process_is_there(bench: Bench, tmp_path: Path) -> Non
     assert gate().entered == 0
 
 
+def test_limits_hold_for_the_child_and_make_their_own(bench: Bench) -> None:
+    """`memory_limit` and `nice` are the child's; a warm one takes the next job of the same limits, and no other."""
+    limits: dict[str, dict[str, Any]] = {
+        "plain": {}, "small": {"memory_limit": "500MB"}, "polite": {"nice": 3},
+        "both": {"memory_limit": "500MB", "nice": 3}, "other": {"memory_limit": "501MB"},
+    }  # fmt: skip
+    bench.define(*(kind(name, "process_sees", isolation="process", **limits[name]) for name in limits))
+    with bench.worker(concurrency=1) as worker:
+        seen = [{name: bench.run(worker, bench.enqueue(name))[0].result for name in limits} for _ in range(2)]
+
+    assert seen[0] == seen[1]
+    assert len({process for process, *_ in seen[0].values()}) == 5
+    mine = os.nice(0)
+    assert {name: (nice - mine, size) for name, (_, nice, size) in seen[0].items()} == {
+        "plain": (0, -1), "small": (0, 500_000_000), "polite": (3, -1), "both": (3, 500_000_000),
+        "other": (0, 501_000_000),
+    }  # fmt: skip
+
+
+def test_a_child_that_ran_out_of_memory_is_replaced(bench: Bench) -> None:
+    """What a handler has left behind is not missing to the next job."""
+    bench.define(
+        *(kind(name, isolation="process", memory_limit="400MB", retry=ONCE) for name in ("process_dies", "process_id"))
+    )
+    with bench.worker(concurrency=1) as worker:
+        before = bench.run(worker, bench.enqueue("process_id"))[0].result
+        failed = bench.run(worker, bench.enqueue("process_dies", {"how": "memory"}))[0]
+        after = bench.run(worker, bench.enqueue("process_id"))[0].result
+
+    assert "in _eaten" in (failed.error or ""), "the traceback leads to the handler's own line"
+    assert before != after
+
+
+def test_children_that_nothing_needs_end(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After an edit of its limits a type has another child; the old one does not stay for ever."""
+    monkeypatch.setattr("runner.engine.process.UNUSED", 0.0)
+    bench.define(
+        kind("plain", "process_id", isolation="process"), kind("polite", "process_id", isolation="process", nice=1)
+    )
+    with bench.worker(concurrency=1) as worker:
+        old = bench.run(worker, bench.enqueue("plain"))[0].result
+        bench.run(worker, bench.enqueue("polite"))
+        eventually(lambda: not is_alive(old), "the end of the idle child")
+        assert bench.run(worker, bench.enqueue("plain"))[0].status == "completed"
+
+
+@pytest.mark.parametrize("dies", [False, True])
+def test_what_a_child_has_started_ends_with_it(bench: Bench, tmp_path: Path, dies: bool) -> None:
+    """A cancel reaches the whole group; where a child dies by itself, the programs that it started are killed."""
+    bench.define(kind("process_starts", isolation="process", retry=ONCE))
+    place = tmp_path / "gate"
+    with bench.worker() as worker:
+        job_id = bench.enqueue("process_starts", {"gate": str(place), "dies": dies})
+        bench.until(worker, place.with_suffix(".grandchild").exists)
+        if not dies:
+            bench.until(worker, place.with_suffix(".pid").exists)
+            bench.app.jobs.cancel(job_id, NOW)
+        job = bench.run(worker, job_id)[0]
+        eventually(lambda: not is_alive(int(place.with_suffix(".grandchild").read_text())))
+
+    assert job.status == ("failed" if dies else "cancelled")
+
+
+def test_progress_of_a_process_is_gathered_before_it_is_sent(bench: Bench) -> None:
+    """A child that reports without end costs its worker little: ten thousand calls are a few messages."""
+    bench.define(kind("process_chatters", isolation="process"))
+
+    job = bench.run_one("process_chatters", {"times": 10_000})
+
+    assert (job.progress, job.current_step, job.message) == (100, "counting", "number 9999")
+    assert 1 <= len(bench.of(JobProgressed)) <= 100
+
+
+def test_the_last_word_of_progress_comes_without_another(bench: Bench, tmp_path: Path) -> None:
+    """What was said in a burst is visible while the handler goes on in silence."""
+    bench.define(kind("process_chatters", isolation="process"))
+    place = tmp_path / "gate"
+    with bench.worker() as worker:
+        job_id = bench.enqueue("process_chatters", {"times": 50, "gate": str(place)})
+        bench.until(worker, lambda: bench.job(job_id).message == "number 49", "the last word")
+        assert bench.state(job_id) == "running"
+        place.touch()
+        bench.run(worker, job_id)
+
+
 PARENT = """
 import sys
 from pathlib import Path
@@ -216,8 +318,8 @@ import time
 
 if __name__ == "__main__":
     bench = make_bench(Path(sys.argv[1]))
-    bench.define(kind("process_hold", isolation="process"))
-    bench.enqueue("process_hold", {"gate": sys.argv[1] + "/gate", "stubborn": True})
+    bench.define(kind("process_starts", isolation="process"))
+    bench.enqueue("process_starts", {"gate": sys.argv[1] + "/gate", "stubborn": True})
     with bench.worker() as worker:
         worker.tick(NOW)
         time.sleep(60)
@@ -225,7 +327,7 @@ if __name__ == "__main__":
 
 
 def test_a_child_dies_with_its_parent(tmp_path: Path) -> None:
-    """A worker that is killed takes the processes of its handlers with it, also those that ignore SIGTERM."""
+    """A worker that is killed takes the processes of its handlers with it, and the programs that those started."""
     program = tmp_path / "parent.py"
     program.write_text(PARENT)
     root = str(Path(__file__).parents[2])
@@ -233,10 +335,10 @@ def test_a_child_dies_with_its_parent(tmp_path: Path) -> None:
     try:
         told = tmp_path / "gate.pid"
         eventually(told.exists, "the start of the handler")
-        child = int(told.read_text())
-        assert is_alive(child)
+        family = [int(told.with_suffix(f".{who}").read_text()) for who in ("pid", "grandchild")]
+        assert all(map(is_alive, family))
     finally:
         parent.send_signal(signal.SIGKILL)
         parent.wait()
 
-    eventually(lambda: not is_alive(child), "the death of the child")
+    eventually(lambda: not any(map(is_alive, family)), "the death of all")

@@ -193,7 +193,8 @@ def test_priority_is_a_word_or_a_number(written: str, number: int) -> None:
 )
 def test_a_size_has_one_text(written: str, kept: str) -> None:
     """Two ways to write one amount are no change."""
-    text = f"version: 1\njob_types: {{j: {{handler: handlers.a.b, isolation: process, memory_limit: {written}, nice: 7}}}}\n"
+    limits = f"memory_limit: {written}, nice: 7"
+    text = f"version: 1\njob_types: {{j: {{handler: handlers.a.b, isolation: process, {limits}}}}}\n"
 
     job_type = load(text).require().job_types["j"]
 

@@ -55,7 +55,9 @@ def text(given: Any) -> str:
 
 def _is_plain(given: str) -> bool:
     """Whether it can be taken for nothing but this text."""
-    return any(units.fullmatch(given) for units in (DURATION, SIZE)) or (bool(WORD.fullmatch(given)) and given.lower() not in TAKEN)
+    return any(units.fullmatch(given) for units in (DURATION, SIZE)) or (
+        bool(WORD.fullmatch(given)) and given.lower() not in TAKEN
+    )
 
 
 def quoted(given: str) -> str:
