@@ -38,6 +38,7 @@ class Database:
         self._relaxed: Engine = dialects.engine(self.path, busy_timeout, write=True, synchronous="NORMAL")
         self._reader: Engine = dialects.engine(self.path, busy_timeout, write=False, synchronous="NORMAL")
         self._turn = threading.Lock()
+        self._writers: dict[Engine, Connection] = {}  # held: fetching one costs more than a commit
         self.bell = poke.Bell(self.path)
         self._outside: Engine = dialects.engine(
             self.path, busy_timeout, write=False, synchronous="NORMAL", autocommit=True
@@ -70,7 +71,7 @@ class Database:
             with self._transaction(engine) as connection:
                 yield connection
             return
-        with self._turn, self._transaction(engine) as connection:
+        with self._turn, self._transaction(engine, self._writer(engine)) as connection:
             poke.unmark(connection)
             yield connection
             sockets = poke.take(connection)
@@ -129,11 +130,32 @@ class Database:
             said = str(connection.execute(text("PRAGMA quick_check(1)")).scalar_one())
         return None if said == "ok" else said
 
+    def _writer(self, engine: Engine) -> Connection:
+        held = self._writers.get(engine)
+        if held is None or held.closed or held.invalidated:
+            with self._explained():
+                held = self._writers[engine] = engine.connect()
+        return held
+
     @contextmanager
-    def _transaction(self, engine: Engine) -> Iterator[Connection]:
+    def _transaction(self, engine: Engine, held: Connection | None = None) -> Iterator[Connection]:
+        with self._explained():
+            if held is None:
+                with engine.begin() as connection:
+                    yield connection
+                return
+            try:
+                with held.begin():
+                    yield held
+            except BaseException:
+                self._writers.pop(engine, None)
+                held.close()  # whatever state it is in
+                raise
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
         try:
-            with engine.begin() as connection:
-                yield connection
+            yield
         except (DatabaseError, InterfaceError, dialects.DriverError) as error:
             raise self.explain(error) from error
 
@@ -146,6 +168,9 @@ class Database:
             if self._watcher is not None:
                 self._watcher.close()
                 self._watcher = None
+        while self._writers:
+            _, held = self._writers.popitem()
+            held.close()
         for engine in (self._durable, self._relaxed, self._reader, self._outside):
             engine.dispose()
 

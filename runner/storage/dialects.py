@@ -50,7 +50,7 @@ def engine(
 
     @event.listens_for(made, "begin")
     def start(connection: Any) -> None:
-        connection.exec_driver_sql(begin)
+        connection.connection.cursor().execute(begin)
 
     return made
 

@@ -96,9 +96,11 @@ def steps(database: Database, budget: int | None = None) -> Iterator[Steps]:
     for engine in engines(database):
         event.listen(engine, "checkout", watch)
         event.listen(engine, "checkin", leave)
+    database.close()  # connections are held; from here on they are fetched anew
     try:
         yield counted
     finally:
+        database.close()
         for engine in engines(database):
             event.remove(engine, "checkout", watch)
             event.remove(engine, "checkin", leave)

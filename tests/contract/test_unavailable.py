@@ -273,9 +273,11 @@ def full(database: Database) -> Iterator[None]:
     for engine in engines(database):
         event.listen(engine, "checkout", no_more)
         event.listen(engine, "checkin", as_before)
+    database.close()  # connections are held; from here on they are fetched anew
     try:
         yield
     finally:
+        database.close()
         for engine in engines(database):
             event.remove(engine, "checkout", no_more)
             event.remove(engine, "checkin", as_before)
