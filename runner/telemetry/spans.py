@@ -98,7 +98,7 @@ class _Inside:
 def _parent(run: Run) -> Context:
     """The context of the request that enqueued the job; an empty one where there was none."""
     text = run.policy.traceparent
-    return TraceContextTextMapPropagator().extract({"traceparent": text} if text else {}, Context())
+    return TraceContextTextMapPropagator().extract({"traceparent": text} if text else {})
 
 
 def _attributes(run: Run) -> Mapping[str, str | int | float]:

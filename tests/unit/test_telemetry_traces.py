@@ -292,14 +292,16 @@ def test_spans_reach_a_collector_over_http() -> None:
 def test_a_collector_that_does_not_answer_holds_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
     """`close` gives up after its time: a stop must not wait for telemetry."""
     monkeypatch.setattr("runner.telemetry.spans.CLOSING", 0.01)
-    never = threading.Event()
+    answer, sent = threading.Event(), threading.Event()
 
     class Stuck(TracerProvider):
         def shutdown(self) -> None:
-            never.wait(60)
+            answer.wait(5)
+            sent.set()
 
     Traces(Stuck(), "1").close()
-    never.set()
+    assert not sent.is_set()
+    answer.set()
 
 
 def test_traces_that_are_asked_for_and_cannot_be_had_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
