@@ -32,11 +32,11 @@ class Transition:
 
 def settle(run: Run, outcome: Outcome, now: datetime, rng: Random) -> Transition:
     """The one decision about the end of a run; the store turns it where somebody wants the job cancelled."""
+    if isinstance(outcome, Completed):
+        return Transition(JobState.COMPLETED, run.attempt, run.stalls, "completed", result=outcome.result)
     same = Transition(JobState.PENDING, run.attempt, run.stalls, ended="failed")
     given_back = replace(same, attempt=run.attempt - 1)
     match outcome:
-        case Completed(result):
-            return replace(same, state=JobState.COMPLETED, ended="completed", result=result)
         case Cancelled(reason):
             return replace(same, state=JobState.CANCELLED, ended="cancelled", error=reason)
         case Snoozed(delay):

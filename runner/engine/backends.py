@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import collections
 import contextlib
 import queue
 import threading
@@ -16,36 +17,68 @@ from runner.engine.pace import Pace
 class Threads:
     """Daemon threads of our own: an executor's would be joined at exit, and one stuck handler would hold it for ever.
 
-    A thread is started where none is idle, so that a stuck one never keeps another job from starting.
+    Whenever something waits, one thread is on its way to it; who takes work and leaves some calls the next thread
+    before it begins. So a stuck handler keeps no other job waiting, and short ones do not wake a thread each.
     """
 
     def __init__(self, done: Done) -> None:
         self._done = done
-        self._work: queue.SimpleQueue[Execution | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
+        self._waiting: collections.deque[Execution] = collections.deque()
+        self._bell: queue.SimpleQueue[bool] = queue.SimpleQueue()
         self._idle = 0
         self._count = 0
+        self._is_coming = False
 
     def start(self, execution: Execution) -> None:
         with self._lock:
-            if self._idle > 0:
-                self._idle -= 1
-            else:
-                self._count += 1
-                threading.Thread(target=self._serve, name=f"handler-{self._count}", daemon=True).start()
-        self._work.put(execution)
+            self._waiting.append(execution)
+            try:
+                self._call()
+            except RuntimeError:  # no more threads
+                if self._count == 0:
+                    self._waiting.remove(execution)
+                    raise
+
+    def _call(self) -> None:
+        """Under the lock."""
+        if self._is_coming or not self._waiting:
+            return
+        if self._idle > 0:
+            self._idle -= 1
+            self._bell.put(True)
+        else:
+            threading.Thread(target=self._serve, name=f"handler-{self._count + 1}", daemon=True).start()
+            self._count += 1
+        self._is_coming = True
 
     def _serve(self) -> None:
-        while (execution := self._work.get()) is not None:
-            outcome = call(execution)
-            with self._lock:
+        with self._lock:
+            self._is_coming = False
+        while True:
+            execution = self._next()
+            if execution is not None:
+                self._done(execution, call(execution))
+            elif not self._bell.get():
+                return
+            else:
+                with self._lock:
+                    self._is_coming = False
+
+    def _next(self) -> Execution | None:
+        with self._lock:
+            if not self._waiting:
                 self._idle += 1
-            self._done(execution, outcome)
+                return None
+            execution = self._waiting.popleft()
+            with contextlib.suppress(RuntimeError):  # no more threads: who ends next takes the next
+                self._call()
+            return execution
 
     def close(self) -> None:
         with self._lock:
             for _ in range(self._count):
-                self._work.put(None)
+                self._bell.put(False)
 
 
 def call(execution: Execution) -> Outcome:

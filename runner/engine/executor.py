@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -76,6 +77,7 @@ class Executor:
         self._now = now
         self._lock = threading.Lock()
         self._running: dict[int, Execution] = {}
+        self._check_at = math.inf  # the next moment at which a run may be overdue
         self._finished: list[Finished] = []
         self._leaked: set[Execution] = set()
         self._backends: dict[str, Backend] = {}
@@ -106,6 +108,7 @@ class Executor:
         execution = self._execution(run, handler)
         with self._lock:
             self._running[run.id] = execution
+            self._check_at = min(self._check_at, execution.deadline)
         try:
             self._backends[kind].start(execution)
         except (RuntimeError, OSError) as error:  # no more threads, no more files: this run's attempt has failed
@@ -131,6 +134,7 @@ class Executor:
         if not execution.stop.request(kind, reason):
             return False
         execution.give_up_at = time.monotonic() + self.grace + execution.patience
+        self._check_at = 0.0
         execution.interrupt(self.grace)
         return True
 
@@ -146,15 +150,22 @@ class Executor:
         """Ask overdue runs to stop and give up those that did not; seconds until the next such moment."""
         now = time.monotonic()
         with self._lock:
+            if not self._running:
+                return None
+            if now < self._check_at:
+                return self._check_at - now
             running = list(self._running.values())
+            self._check_at = math.inf
         for execution in running:
             if execution.give_up_at is None and now >= execution.deadline:
                 limit = execution.run.policy.timeout.total_seconds()
                 self.request_stop(execution.run.id, "timeout", f"the job ran longer than its timeout of {limit:g} s")
             elif execution.give_up_at is not None and now >= execution.give_up_at:
                 self._give_up(execution)
-        moments = [execution.give_up_at or execution.deadline for execution in running]
-        return max(min(moments) - time.monotonic(), 0.0) if moments else None
+        with self._lock:
+            moments = (execution.give_up_at or execution.deadline for execution in running)
+            self._check_at = min(self._check_at, *moments)
+            return max(self._check_at - time.monotonic(), 0.0)
 
     def _give_up(self, execution: Execution) -> None:
         execution.voice.close()

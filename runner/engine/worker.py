@@ -68,6 +68,8 @@ class Worker:
     _due: datetime | None = None  # while idle: when the next job is due
     _cancels_wanted: bool = False
     _cancels_at: float = 0.0
+    _ask_at: float = 0.0
+    _lanes: list[Lane] = field(default_factory=list)
     _handlers: Mapping[str, tuple[Handler, str]] = field(default_factory=dict)
     _definitions: Definitions = field(default_factory=Definitions)
     _queues_seen: list[tuple[str, str]] = field(default_factory=list)
@@ -95,9 +97,9 @@ class Worker:
     def tick(self, now: datetime) -> float:
         """Settle what has ended, claim what is due, start it. Returns seconds until the next look."""
         self._take_over()
-        changed = self.changed()
-        pauses = [POLL, self._stop_cancelled(changed), self.executor.check_times()]
         finished = self.executor.take()
+        changed = self._has_changed(now=time.monotonic(), is_busy=bool(finished))
+        pauses = [POLL, self._stop_cancelled(changed), self.executor.check_times()]
         free = self.executor.free(self.concurrency) - len(self._unsettled) if self.accepting else 0
         if self._is_idle and not changed and not finished and (self._due is None or now < self._due):
             free = 0
@@ -107,6 +109,13 @@ class Worker:
         if free > 0:
             pauses.append(self._after_claim(len(claimed) < free, now))
         return min(pause for pause in pauses if pause is not None)
+
+    def _has_changed(self, now: float, is_busy: bool) -> bool:
+        """Asked at each look; where we claim anyway, only as often as cancel requests want it."""
+        if is_busy and now < self._ask_at:
+            return False
+        self._ask_at = now + CANCEL_LOOK
+        return self.changed()
 
     def _after_claim(self, was_short: bool, now: datetime) -> float | None:
         """When to claim again: at once where all that was asked for came; else when the next job is due."""
@@ -139,6 +148,10 @@ class Worker:
         if time.monotonic() - self._looked_at >= LANES_KEPT:
             self._queues_seen = self.claims.lanes()
             self._looked_at = time.monotonic()
+            self._lanes = self._open_lanes()
+        return self._lanes
+
+    def _open_lanes(self) -> list[Lane]:
         types = self._definitions.job_types
         own = {(types[name].queue if name in types else DEFAULT_QUEUE, name) for name in self._handlers}
         pairs = own | {(queue, name) for queue, name in self._queues_seen if name in self._handlers}
