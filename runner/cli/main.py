@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from runner.settings import Settings
 
 YEARS = range(1970, 2200)  # of a time on the command line; beyond, its distance from now is no time to count slots over
-ORDER = ("init", "validate", "plan", "apply", "run-once", "serve", "enqueue", "jobs", "schedules", "config", "schema",
-         "migrate", "doctor")  # fmt: skip
+ORDER = ("init", "validate", "plan", "apply", "run-once", "serve", "enqueue", "status", "top", "jobs", "schedules",
+         "config", "schema", "migrate", "doctor")  # fmt: skip
 
 
 class _Commands(typer.core.TyperGroup):
@@ -109,7 +109,7 @@ def length(option: str, text: str | None) -> timedelta | None:
 
 def load_commands() -> None:
     """Import the modules that register the commands."""
-    from runner.cli import admin, config, enqueue, init, jobs, run_once, schedules, serve  # noqa: F401
+    from runner.cli import admin, config, enqueue, init, jobs, run_once, schedules, serve, status  # noqa: F401
 
 
 def run() -> None:

@@ -201,6 +201,11 @@ def nearby(value: datetime | None, now: datetime) -> str:
     return f"in {span(value - now)}" if value > now else f"{span(now - value)} ago"
 
 
+def since(value: datetime, now: datetime) -> str:
+    """How long ago; a time of a clock that was ahead of ours is no time ago."""
+    return span(max(now - value, timedelta(0)))
+
+
 def counted(number: int, noun: str) -> str:
     """A number with its noun.
 

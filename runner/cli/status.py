@@ -1,0 +1,214 @@
+"""The command `status`: how things are, told by the database, whoever runs the jobs."""
+
+from __future__ import annotations
+
+import shutil
+import textwrap
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from runner.cli.jobs import Output
+from runner.cli.main import app_of, cli
+from runner.cli.output import Format, clean, is_terminal, print_json, print_line, print_table, since, span, when
+
+if TYPE_CHECKING:
+    from runner.app import App
+    from runner.domain.overview import FileProblem, Overview, QueueView, Skips, WorkerView
+
+LATELY = timedelta(hours=24)  # how far back skipped slots are counted
+
+
+@cli.command(short_help="Show workers, queues, schedules and the file in force.")
+def status(ctx: typer.Context, output: Output = Format.TEXT) -> None:
+    """Show how things are: database, revision in force, problems of the file, schedules, workers, queues.
+
+    All of it comes from the database, so it is right in any process. Changes nothing and exits 0 whatever it shows:
+    `runner doctor` is the command that judges.
+    """
+    app, now = app_of(ctx), datetime.now(UTC)
+    try:
+        is_there = app.look()
+        seen = app.overviews.look(now) if is_there else None
+        skipped = app.overviews.skipped(now - LATELY) if is_there else []
+        database = _database(app)
+    finally:
+        app.close()
+    if output is Format.JSON:
+        print_json({"at": now, "database": database, **_data(seen, skipped)})
+        return
+    for line in _lines(database, seen):
+        print_line(line)
+    if seen is not None:
+        _tables(seen, skipped)
+
+
+def _database(app: App) -> dict[str, Any]:
+    from runner.storage.setup import HEAD
+
+    path = app.database.path
+    there = app.database.exists
+    return {
+        "path": str(path),
+        "exists": there,
+        "bytes": _size(path),
+        "wal_bytes": _size(path.with_name(f"{path.name}-wal")),
+        "journal_mode": app.overviews.journal_mode() if there else None,
+        "schema": HEAD if there else None,
+    }
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
+
+
+# ---- for programs
+
+
+def _data(seen: Overview | None, skipped: Sequence[Skips]) -> dict[str, Any]:
+    if seen is None:
+        return {"revision": None, "problems": [], "workers": [], "queues": [], "schedules": None, "next": [],
+                "skipped": []}  # fmt: skip
+    return {
+        "revision": seen.revision and asdict(seen.revision),
+        "problems": [asdict(problem) for problem in seen.problems],
+        "workers": [_worker_data(worker) for worker in seen.workers],
+        "queues": [asdict(queue) for queue in seen.queues],
+        "schedules": asdict(seen.schedules),
+        "next": [asdict(fire) for fire in seen.fires],
+        "skipped": [asdict(one) for one in skipped],
+    }
+
+
+def _worker_data(worker: WorkerView) -> dict[str, Any]:
+    row = worker.status.model_dump(exclude={"lock_file", "wake_socket"})
+    return row | {"state": worker.life, "running": worker.running, "is_current": worker.is_current}
+
+
+# ---- for people
+
+
+def _lines(database: dict[str, Any], seen: Overview | None) -> Iterator[str]:
+    path = clean(database["path"])
+    if seen is None:
+        yield from _entry("database", f"none yet at {path}; runner apply creates it")
+        return
+    sizes = f"{_bytes(database['bytes'])}, write-ahead log {_bytes(database['wal_bytes'])}"
+    mode = "" if database["journal_mode"] == "wal" else f", journal mode {database['journal_mode']} instead of wal"
+    yield from _entry("database", f"{path} ({sizes}{mode}), schema {database['schema']}")
+    yield from _entry("revision", _revision(seen))
+    for problem in seen.problems:
+        yield from _problem(problem, seen)
+    yield from _entry("schedules", _sums(seen))
+    for at, worker in enumerate(seen.workers):
+        first, second = _worker(worker, seen)
+        yield from _entry("" if at else "workers", first)
+        yield from _entry("", second, indent=9)
+    if not seen.workers:
+        yield from _entry("workers", "none")
+
+
+def _entry(word: str, text: str, *, indent: int = 0) -> Iterator[str]:
+    """A word and what there is to say, wrapped on a terminal."""
+    room = shutil.get_terminal_size().columns - 11 if is_terminal() else 10_000
+    margin = " " * indent
+    wrapped = textwrap.wrap(
+        text, max(room, 30), initial_indent=margin, subsequent_indent=margin, break_on_hyphens=False
+    )
+    for at, line in enumerate(wrapped):
+        yield f"{'' if at else word:10} {line}"
+
+
+def _revision(seen: Overview) -> str:
+    mark = seen.revision
+    if mark is None:
+        return "none in force yet; runner apply brings the file into the database"
+    applied = f"applied {when(mark.applied_at)} ({since(mark.applied_at, seen.at)} ago)"
+    return f"{mark.number}, {applied} by {clean(mark.applied_by)}, file {mark.sha256[:8]}"
+
+
+def _problem(problem: FileProblem, seen: Overview) -> Iterator[str]:
+    ago = f" {since(problem.since, seen.at)} ago" if problem.since is not None else ""
+    yield from _entry(
+        "problem", f"the file was refused{ago} by {problem.processes:,} of {len(seen.workers):,} processes:"
+    )
+    yield from _entry("", clean(problem.message))
+    if seen.revision is not None:
+        yield from _entry("", f"revision {seen.revision.number} stays in force")
+
+
+def _sums(seen: Overview) -> str:
+    sums = seen.schedules
+    more = [f"{number:,} {word}" for word, number in asdict(sums).items() if number and word != "active"]
+    return ", ".join([f"{sums.active:,} active", *more])
+
+
+def _worker(worker: WorkerView, seen: Overview) -> tuple[str, str]:
+    """What it does, and what it is."""
+    row = worker.status
+    beat = since(row.last_heartbeat, seen.at)
+    state = {
+        "alive": f"alive, beat {beat} ago",
+        "stale": f"stale, no beat for {beat}",
+        "gone": f"gone, last beat {beat} ago",
+    }[worker.life]
+    work = f"{worker.running} of {row.concurrency} running, {_taken(worker)}" if row.concurrency else "runs no jobs"
+    where = f"pid {row.pid} on {clean(row.host)}, runner {clean(row.version)}, up {since(row.started_at, seen.at)}"
+    return f"{row.id[:8]} {state}: {work}", f"{where}, {_file(worker)}"
+
+
+def _taken(worker: WorkerView) -> str:
+    told = worker.status.queues or {}
+    if "only" in told:
+        return f"queues {clean(', '.join(told['only']))}"
+    return f"all queues but {clean(', '.join(told['except']))}" if "except" in told else "all queues"
+
+
+def _file(worker: WorkerView) -> str:
+    if worker.is_current is None:
+        return "follows no file" if worker.status.config_sha256 is None else "no revision yet"
+    if worker.is_current:
+        return "file as in force" + (", newer edit refused" if worker.status.config_problem else "")
+    number = worker.status.config_revision
+    return f"file of revision {number}" if number else f"another file ({(worker.status.config_sha256 or '')[:8]})"
+
+
+def _tables(seen: Overview, skipped: Sequence[Skips]) -> None:
+    print_line()
+    columns = ("queue", "due", "scheduled", "running", "oldest due", "")
+    if seen.queues:
+        print_table(columns, [_queue(queue, seen.at) for queue in seen.queues], "", cut=("queue",))
+    else:
+        print_line("no unfinished jobs")
+    if seen.fires:
+        print_line()
+        fires = [(fire.schedule, fire.starts, f"in {span(max(fire.at - seen.at, timedelta(0)))}", when(fire.at))
+                 for fire in seen.fires]  # fmt: skip
+        print_table(("next fires", "starts", "", "at"), fires, "", cut=("starts", "next fires"))
+    if skipped:
+        print_line()
+        rows = [(one.schedule, one.outcome, one.slots, when(one.last), one.reason or "") for one in skipped]
+        print_table(
+            ("skipped (24 h)", "outcome", "slots", "last", "reason"), rows, "", cut=("reason", "skipped (24 h)")
+        )
+
+
+def _queue(queue: QueueView, now: datetime) -> tuple[object, ...]:
+    oldest = since(queue.oldest_due, now) if queue.oldest_due is not None else "-"
+    mark = "no live worker takes it" if queue.due and not queue.is_taken else ""
+    return (queue.name, f"{queue.due:,}", f"{queue.scheduled:,}", f"{queue.running:,}", oldest, mark)
+
+
+def _bytes(number: float) -> str:
+    for unit in ("B", "kB", "MB"):
+        if number < 1000:
+            return f"{number:.3g} {unit}"
+        number /= 1000
+    return f"{number:.3g} GB"
