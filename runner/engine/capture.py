@@ -33,7 +33,7 @@ class Voice:
         self._now = now
         self._lock = threading.RLock()
         self._begun: dict[tuple[str, int], str] = {}  # lines without an end yet, by level and thread
-        self._warned: set[str] = set()
+        self._has_warned = False
 
     def __enter__(self) -> None:
         _ensure()
@@ -49,10 +49,10 @@ class Voice:
             if self._sink is not None:
                 self._sink.log(LogLine(self._now(), level, storable(message)))
 
-    def warn_once(self, subject: str, message: str) -> None:
+    def warn_once(self, message: str) -> None:
         with self._lock:
-            if subject not in self._warned:
-                self._warned.add(subject)
+            if not self._has_warned:
+                self._has_warned = True
                 self.say("warning", message)
 
     def write(self, level: str, text: str) -> None:
@@ -169,7 +169,7 @@ def _hear_streams() -> Callable[[], None]:
 
 def _ensure() -> None:
     """Somebody may have replaced the streams since: a live table, a handler."""
-    if any(not isinstance(getattr(sys, name), Tee) for name in STREAMS):
+    if type(sys.stdout) is not Tee or type(sys.stderr) is not Tee:
         with _lock:
             if _open:
                 _wrap_streams()

@@ -11,6 +11,7 @@ import resource
 import signal
 import sys
 import traceback
+from contextlib import suppress
 from datetime import UTC, datetime
 from multiprocessing.connection import Connection
 from typing import Any
@@ -45,6 +46,7 @@ def serve(pipe: Connection, parent: int, limits: Limits, lease: Lease) -> None:
                 return
             outbox = Outbox(pipe)
             outcome, context = _run(folder, path, run, outbox, lease, limits)
+            _flush()
             try:
                 outbox.close((*context.children, outcome))
             except Exception as error:  # user code: how a payload wants to be pickled
@@ -89,6 +91,13 @@ def _function(folder: str, path: str) -> Any:
     for part in attribute.split("."):
         found = getattr(found, part)
     return found
+
+
+def _flush() -> None:
+    """What was printed is seen now: a child that is not needed any more is killed."""
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError, AttributeError):
+            stream.flush()
 
 
 def _obey(limits: Limits) -> None:

@@ -41,7 +41,7 @@ class Pace:
         took = time.monotonic() - (self._began or math.inf)
         if took >= BLOCKED and (voice := current()) is not None:
             remedy = "what blocks belongs in a plain def or in isolation: process"
-            voice.warn_once("blocked", f"the event loop was blocked for {took:.1f} s; {remedy}")
+            voice.warn_once(f"the event loop was blocked for {took:.1f} s; {remedy}")
 
 
 class Measured(Coroutine[Any, Any, Any]):

@@ -68,9 +68,11 @@ async def _task(name: str) -> None:
 
 def starts_a_thread(ctx: JobContext, payload: Payload) -> None:
     """One thread that ends within the run, one that goes on after it."""
+    print("main", end=" ")
     inner = threading.Thread(target=lambda: print("from a thread"))
     inner.start()
     inner.join()
+    print("goes on")
     threading.Thread(target=_late, daemon=True).start()
 
 
@@ -123,6 +125,9 @@ def progress_and_print(ctx: JobContext, payload: Payload) -> None:
 def forks(ctx: JobContext, payload: Payload) -> int:
     """A copy of the process prints, while other threads of the first one hold what locks they may."""
     print("before", end=" ")
+    if payload.get("waits"):
+        gate().enter()
+        gate().opened.wait(60)
     child = os.fork()
     if child == 0:
         try:
@@ -134,6 +139,7 @@ def forks(ctx: JobContext, payload: Payload) -> int:
     while time.monotonic() < deadline:
         ended, status = os.waitpid(child, os.WNOHANG)
         if ended:
+            gate().leave()
             print("after")
             return os.waitstatus_to_exitcode(status)
         time.sleep(0.005)

@@ -20,7 +20,7 @@ def plain(ctx, payload):
 
 
 def apart(ctx, payload):
-    print("print in a process", flush=True)
+    print("print in a process")
     os.system("echo echo in a process")
 
 
