@@ -10,7 +10,7 @@ export UV_PYTHON_DOWNLOADS := never
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check docs bench lock clean
+.PHONY: help setup run test check docs bench soak lock clean
 
 help:           ## show this list
 	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -49,6 +49,9 @@ docs: $(STAMP)  ## write the generated pages of docs/
 
 bench: $(STAMP) ## measurements, side by side; about five minutes
 	$(BIN)/python -m benchmarks
+
+soak: $(STAMP)  ## faults at length: SOAK="--seed 7 --jobs 2000 kill stop lock"; about five minutes
+	$(BIN)/python -m tests.faults.soak $(SOAK)
 
 lock: $(UV)     ## resolve again and write constraints.txt (the lock file itself stays here, it names hosts)
 	$(UV) lock --quiet --upgrade

@@ -240,8 +240,8 @@ class App:
             watch = FolderWatch(self.settings.folder, self.database.path.name, clocks["reloader"].wake)
             watch.start()
             stack.callback(watch.close)
-            emit(self._started(worker, roles, definitions))
-            yield Service(loops, worker, self.settings.shutdown_grace, emit, reload)
+            started = self._started(worker, roles, definitions)
+            yield Service(loops, worker, self.settings.shutdown_grace, emit, reload, started)
 
     def _started(self, worker: Worker | None, roles: Roles, definitions: Definitions) -> ServiceStarted:
         revision = self.revisions.current()

@@ -16,11 +16,14 @@ from runner.domain.errors import RunnerError
 from runner.engine.executor import GRACE
 from runner.engine.loop import Clock
 from runner.engine.worker import Worker
-from runner.telemetry import Emit, LoopDied, ServiceStopped, StopRequested, TickFailed, TickRecovered
+from runner.telemetry import Emit, LoopDied, ServiceStarted, ServiceStopped, StopRequested, TickFailed, TickRecovered
 
 FIRST_PAUSE = 0.5  # seconds after a tick that raised; doubled each time, up to
 LONGEST_PAUSE = 30.0
 DRAINING_LOOK = 0.05
+# Seconds. The kernel may give a signal to another thread (as the process is continued: systemd sends SIGTERM, SIGCONT),
+# and that does not end the wait of the main one, where Python handles it.
+LOOK = 1.0
 JOIN = 5.0  # seconds that a loop may take for the tick that it is in
 
 
@@ -89,6 +92,7 @@ class Service:
     grace: timedelta
     emit: Emit
     reload: Callable[[], None] = lambda: None
+    started: ServiceStarted | None = None  # told once it listens to signals and all loops run
     clock: Clock = field(default_factory=Clock)
     _asked: str | None = None
 
@@ -103,8 +107,10 @@ class Service:
         for loop in self.loops:
             loop.died = self.clock.wake
             loop.start()
+        if self.started is not None:
+            self.emit(self.started)
         while self._asked is None and not self._dead():
-            self.clock.wait(3600)
+            self.clock.wait(LOOK)
         dead = self._dead()
         for loop in dead:
             self.emit(LoopDied(loop.name, loop.failure))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sqlite3
@@ -11,15 +12,18 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import runner
+
+if TYPE_CHECKING:
+    from tests.faults.served import Served
 
 DEADLINE = 60.0  # seconds: a test that waits longer has failed
 ROOT = Path(__file__).parents[2]
 
 HANDLERS = '''
-import asyncio, os, time
+import asyncio, json, os, sys, time
 from pathlib import Path
 
 FOLDER = Path(__file__).parents[1]
@@ -29,11 +33,20 @@ if os.environ.get("START_GATE"):  # several processes begin at the same moment
         time.sleep(0.001)
 
 
+def run_number(ctx):
+    """Of this run, which a handler is not told: from what called it, here or in a process of its own."""
+    run, frame = getattr(ctx._sink, "run", None), sys._getframe()
+    while run is None:
+        run, frame = frame.f_locals.get("run"), frame.f_back
+    return run.run_number
+
+
 def trace(ctx, word):
     """One line, whole or not at all, that survives the process."""
-    line = f"{ctx.job_id} {ctx.attempt} {word} {os.getpid()}\\n"
-    descriptor = os.open(FOLDER / "effects", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-    os.write(descriptor, line.encode())
+    line = {"kind": "effect", "job": ctx.job_id, "run": run_number(ctx), "attempt": ctx.attempt, "word": word}
+    line |= {"pid": os.getpid(), "at": time.time()}
+    descriptor = os.open(FOLDER / "traces/history.jsonl", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    os.write(descriptor, (json.dumps(line) + "\\n").encode())
     os.close(descriptor)
 
 
@@ -48,7 +61,7 @@ def plain(ctx, payload):
     for pause in steps(ctx, payload):
         time.sleep(pause)
     trace(ctx, "end")
-    return {"attempt": ctx.attempt}
+    return {"attempt": ctx.attempt, "run": run_number(ctx)}
 
 
 async def coroutine(ctx, payload):
@@ -56,7 +69,7 @@ async def coroutine(ctx, payload):
     for pause in steps(ctx, payload):
         await asyncio.sleep(pause)
     trace(ctx, "end")
-    return {"attempt": ctx.attempt}
+    return {"attempt": ctx.attempt, "run": run_number(ctx)}
 
 
 def quick(ctx, payload):
@@ -65,7 +78,7 @@ def quick(ctx, payload):
     while os.environ.get("START_GATE") and not (FOLDER / "together").exists():
         time.sleep(0.005)
     trace(ctx, "end")
-    return {"attempt": ctx.attempt}
+    return {"attempt": ctx.attempt, "run": run_number(ctx)}
 
 
 def stuck(ctx, payload):
@@ -77,7 +90,8 @@ def stuck(ctx, payload):
             was_told = True
             trace(ctx, "told")
         time.sleep(0.005)
-    return {"attempt": ctx.attempt}
+    trace(ctx, "end")
+    return {"attempt": ctx.attempt, "run": run_number(ctx)}
 '''
 
 FILE = """
@@ -109,10 +123,17 @@ class Project:
 
     folder: Path
     started: list[subprocess.Popen[str]] = field(default_factory=list)
+    served: list[Served] = field(default_factory=list)
+    locks: list[subprocess.Popen[bytes]] = field(default_factory=list)  # programs that hold the database's lock
 
     @property
     def database(self) -> Path:
         return self.folder / "runner.db"
+
+    @property
+    def traces(self) -> Path:
+        """Where the history and the logs are: not in the folder itself, which is watched."""
+        return self.folder / "traces"
 
     def runner(self, *arguments: str, **environ: str) -> subprocess.Popen[str]:
         """Start a command; its output is kept for `end`."""
@@ -143,13 +164,18 @@ class Project:
     def enqueue(self, type_name: str, **payload: Any) -> int:
         return runner.enqueue(type_name, payload, database_url=str(self.database)).id
 
+    def note(self, kind: str, **values: Any) -> None:
+        """Add a line to the history."""
+        with open(self.traces / "history.jsonl", "a", encoding="utf-8") as file:
+            file.write(json.dumps({"kind": kind} | values) + "\n")
+
     def effects(self) -> list[Effect]:
         try:
-            lines = (self.folder / "effects").read_text().splitlines()
+            lines = (self.traces / "history.jsonl").read_text().splitlines()
         except FileNotFoundError:
             return []
-        cells = [line.split() for line in lines]
-        return [Effect(int(job), int(attempt), word, int(pid)) for job, attempt, word, pid in cells]
+        found = [line for line in map(json.loads, lines) if line["kind"] == "effect"]
+        return [Effect(line["job"], line["attempt"], line["word"], line["pid"]) for line in found]
 
     def count(self, word: str) -> int:
         return sum(effect.word == word for effect in self.effects())
@@ -174,10 +200,16 @@ class Project:
             if process.poll() is None:
                 process.send_signal(signal.SIGKILL)
             process.communicate()
+        for one in self.served:
+            one.kill()
+        for lock in self.locks:
+            lock.kill()
+            lock.wait()
 
 
 def make_project(folder: Path, file: str = FILE) -> Project:
     (folder / "handlers").mkdir(parents=True)
+    (folder / "traces").mkdir()
     (folder / "handlers/__init__.py").touch()
     (folder / "handlers/traces.py").write_text(HANDLERS)
     (folder / "schedules.yaml").write_text(file)
@@ -214,7 +246,8 @@ def check_history(project: Project) -> None:
         assert {row["outcome"] for row in mine} <= {"stalled", "released"}, "only one run was settled as completed"
         assert job["stalls"] == sum(row["outcome"] == "stalled" for row in mine)
         assert job["attempt"] == 1 + job["stalls"]
-        assert job["result"] == f'{{"attempt":{job["attempt"]}}}', "the result is the last run's"
+        result = f'{{"attempt":{job["attempt"]},"run":{job["run_number"]}}}'
+        assert job["result"] == result, "the result is the last run's"
         begun = [effect for effect in effects if effect.job_id == job["id"] and effect.word == "begin"]
         assert 1 <= len(begun) <= job["run_number"], "no run was started twice"
     assert project.rows("SELECT * FROM workers") == []

@@ -1,0 +1,276 @@
+"""Long runs under faults: workers are killed, stopped, or locked out while ten thousand jobs run.
+
+`make soak`, or `python -m tests.faults.soak --jobs 10000 --seed 7 kill stop lock`. Each form prints what it did, and
+fails where a rule is broken, or where its faults did not happen. A short form is one of the tests.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests.faults.checker import Broken, History, check
+from tests.faults.projects import HANDLERS, Project, make_project
+from tests.faults.served import Served, command, history_of, serve
+
+STALLED_AFTER = 3.0  # seconds, in all forms but `lock`
+LONGEST = 600.0  # seconds: a form that takes longer hangs
+BULK = 500
+LOCKED = 10.0  # seconds
+
+FILE = """
+version: 1
+runner: {concurrency: 4}
+defaults: {retry: {max_attempts: 100, delay: 0s}}
+job_types:
+  thread: {handler: handlers.soak.thread, max_stalls: 100}
+  coroutine: {handler: handlers.soak.coroutine, max_stalls: 100}
+schedules:
+  second: {job: thread, every: 1s, overlap: allow, catch_up: all, payload: {seconds: 0.01}}
+"""
+
+SOAK = """
+
+def thread(ctx, payload):
+    trace(ctx, "begin")
+    time.sleep(payload["seconds"])
+    trace(ctx, "end")
+    return {"run": run_number(ctx)}
+
+
+async def coroutine(ctx, payload):
+    trace(ctx, "begin")
+    await asyncio.sleep(payload["seconds"])
+    trace(ctx, "end")
+    return {"run": run_number(ctx)}
+"""
+
+UNFINISHED = "SELECT count(*) AS count FROM background_jobs WHERE completed_at IS NULL AND schedule_name IS NULL"
+AT_WORK = """
+SELECT DISTINCT workers.pid FROM workers JOIN background_jobs AS jobs ON jobs.worker_id = workers.id
+WHERE jobs.status = 'running'
+"""
+HOLD_THE_LOCK = """
+import sqlite3, sys, time
+connection = sqlite3.connect(sys.argv[1], isolation_level=None, timeout=60)
+connection.execute("BEGIN IMMEDIATE")
+print("held", flush=True)
+time.sleep(float(sys.argv[2]))
+connection.execute("COMMIT")
+"""
+
+
+@dataclass
+class Soak:
+    """One form: a project, its workers, and a fault that is done to them until no job is left."""
+
+    project: Project
+    rng: random.Random
+    jobs: int
+    workers: int
+    every: float
+    longest: float  # seconds that a job takes
+    environ: dict[str, str]
+    live: list[Served] = field(default_factory=list)
+    stopped: list[tuple[float, Served]] = field(default_factory=list)
+
+    def run(self, fault: Callable[[Soak], None]) -> History:
+        deadline = time.monotonic() + LONGEST
+        self.live = [self._serve() for _ in range(self.workers)]
+        fresh = self._enqueue()
+        fault_at = time.monotonic() + self.every
+        while next(fresh, 0) or self._unfinished():
+            assert time.monotonic() < deadline, f"not done after {LONGEST:g} s; see {self.project.traces}"
+            self._go_on(time.monotonic())
+            if time.monotonic() >= fault_at:
+                fault(self)
+                fault_at = max(fault_at + self.every, time.monotonic())
+            time.sleep(max(min(fault_at - time.monotonic(), 0.05), 0))
+        self._go_on(deadline)
+        codes = [one.stop() for one in self.live]
+        assert codes == [0] * self.workers, f"exit codes {codes}; see {self.project.traces}"
+        return history_of(self.project)
+
+    # ---- faults
+
+    def kill(self) -> None:
+        """kill -9 of one worker, whatever it is doing, and another in its place at once."""
+        victim = self.live.pop(self.rng.randrange(len(self.live)))
+        victim.harm(signal.SIGKILL)
+        self.live.append(self._serve())
+
+    def stop(self) -> None:
+        """SIGSTOP of one that is at work, up to half of them at a time, for longer than the others wait for it."""
+        at_work = {row["pid"] for row in self.project.rows(AT_WORK)} - {served.pid for _, served in self.stopped}
+        free = [one for one in self.live if one.pid in at_work]
+        if free and len(self.stopped) < self.workers / 2:
+            victim = self.rng.choice(free)
+            victim.harm(signal.SIGSTOP)
+            until = time.monotonic() + STALLED_AFTER * self.rng.uniform(1.8, 2.4)
+            self.stopped.append((until, victim))
+
+    def lock(self) -> None:
+        """Another program holds the write lock of the database for ten seconds."""
+        if self.project.locks and self.project.locks[-1].poll() is None:
+            return
+        script = [sys.executable, "-c", HOLD_THE_LOCK, str(self.project.database), str(LOCKED)]
+        self.project.locks.append(subprocess.Popen(script, stdout=subprocess.DEVNULL))
+        self.project.note("fault", fault="lock", at=time.time())
+
+    def _go_on(self, now: float) -> None:
+        for until, served in list(self.stopped):
+            if now >= until:
+                served.harm(signal.SIGCONT)
+                self.stopped.remove((until, served))
+
+    # ---- load
+
+    def _serve(self) -> Served:
+        return serve(self.project, wait=False, **self.environ)
+
+    def _enqueue(self) -> Iterator[int]:
+        """A part first, the rest while the workers are at it; noted once it is acknowledged."""
+        left = self.jobs
+        while left:
+            count = min(BULK, left)
+            file = self.project.traces / "bulk.jsonl"
+            file.write_text("".join(json.dumps(self._job()) + "\n" for _ in range(count)))
+            code, said = command(self.project, "enqueue", "--bulk", str(file), "-o", "json")
+            assert code == 0, said
+            for job in json.loads(said)["jobs"]:
+                self.project.note("enqueued", job=job["id"])
+            left -= count
+            yield count
+
+    def _job(self) -> dict[str, object]:
+        kind = self.rng.choice(["thread", "thread", "coroutine"])
+        seconds = self.longest if self.rng.random() < 0.002 else self.rng.uniform(0.001, 0.08)
+        return {"type": kind, "payload": {"seconds": round(seconds, 4)}, "priority": self.rng.randint(1, 10)}
+
+    def _unfinished(self) -> int:
+        return int(self.project.rows(UNFINISHED)[0]["count"])
+
+
+FORMS: dict[str, Callable[[Soak], None]] = {"kill": Soak.kill, "stop": Soak.stop, "lock": Soak.lock}
+EVERY = {"kill": 0.2, "stop": 1.0, "lock": 4.0}
+LONGEST_JOB = {"kill": 0.4, "stop": 2 * STALLED_AFTER, "lock": 1.0}  # a worker lives for 0.8 s where they are killed
+QUICK_BEATS = {"RUNNER_STALLED_AFTER": f"{STALLED_AFTER:g}s", "RUNNER_HEARTBEAT": "1s"}
+
+
+@dataclass(frozen=True)
+class Report:
+    """What came of one form."""
+
+    form: str
+    seed: int
+    seconds: float
+    history: History
+    broken: list[Broken]
+    folder: Path
+
+    def problems(self) -> list[str]:
+        """Broken rules, and faults that did not happen."""
+        found = [str(one) for one in self.broken[:20]]
+        if len(self.broken) > 20:
+            found.append(f"and {len(self.broken) - 20} more")
+        for name, count in self.injected().items():
+            if count == 0:
+                found.append(f"no {name}: this run has shown nothing")
+        found += sorted({f"a duty failed: {line['loop']}: {line['error']}" for line in self.history.of("failed")})
+        return found
+
+    def injected(self) -> dict[str, int]:
+        faults = {"kill": ("SIGKILL",), "stop": ("SIGSTOP",), "lock": ("lock",)}[self.form]
+        counts = {f"{faults[0]}": len(self.history.faults(*faults))}
+        if self.form != "lock":
+            counts["rescues"] = sum(bool(line["jobs"]) for line in self.history.of("rescued"))
+        if self.form == "stop":
+            counts["stale writes rejected"] = len(self.history.of("rejected"))
+        return counts
+
+    def __str__(self) -> str:
+        jobs, broken = self.history.of("job"), [one.rule for one in self.broken]
+        runs = sum(row["run_number"] for row in jobs)
+        ends = [row["outcome"] for row in self.history.of("attempt")]
+        counts = self.injected() | {
+            "runs stalled": ends.count("stalled"),
+            "released": ends.count("released"),
+            "stale writes rejected": len(self.history.of("rejected")),
+            "failed duties": len(self.history.of("failed")),
+        }
+        running = sum(row["status"] == "running" for row in jobs)
+        acknowledged, slots = len(self.history.of("enqueued")), len(self.history.of("slot"))
+        first = f"{self.form}: seed {self.seed}, {self.seconds:.0f} s, {acknowledged:,} jobs and {slots:,} slots"
+        second = f"{runs:,} runs, " + ", ".join(f"{count:,} {name}" for name, count in counts.items())
+        lost, twice = broken.count("lost"), broken.count("settled twice")
+        return f"{first}\n  {second}\n  {lost} lost, {twice} settled twice, {running} left running"
+
+
+def soak(form: str, folder: Path, *, seed: int, jobs: int, workers: int = 4, every: float | None = None) -> Report:
+    """Run one form in that folder, which must be new."""
+    project = make_project(folder, FILE)
+    (folder / "handlers/soak.py").write_text(HANDLERS + SOAK)
+    project.note("schedule", name="second", every=1)
+    environ = {} if form == "lock" else QUICK_BEATS
+    code, said = command(project, "apply")
+    assert code == 0, said
+    began = time.monotonic()
+    try:
+        run = Soak(project, random.Random(seed), jobs, workers, every or EVERY[form], LONGEST_JOB[form], environ)
+        history = run.run(FORMS[form])
+    finally:
+        project.kill_all()
+    broken = [*check(history, ("completed", "pending")), *_left(project)]
+    return Report(form, seed, time.monotonic() - began, history, broken, folder)
+
+
+def _left(project: Project) -> Iterator[Broken]:
+    """What a check of the tables does not see. Only a tick of the schedule may be pending: it fires until the end."""
+    for row in project.rows("SELECT id FROM background_jobs WHERE status = 'pending' AND schedule_name IS NULL"):
+        yield Broken("unfinished", f"job {row['id']} is pending")
+    for row in project.rows("PRAGMA integrity_check"):
+        if row["integrity_check"] != "ok":
+            yield Broken("integrity", str(row["integrity_check"]))
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="make soak", description=__doc__)
+    parser.add_argument("forms", nargs="*", default=["kill", "stop", "lock"], help="kill, stop, lock; default: all")
+    parser.add_argument("--seed", type=int, default=int(os.environ.get("RUNNER_SEED") or random.randrange(10**6)))
+    parser.add_argument("--jobs", type=int, default=int(os.environ.get("SOAK_JOBS") or 10_000))
+    parser.add_argument("--workers", type=int, default=int(os.environ.get("SOAK_WORKERS") or 4))
+    parser.add_argument("--keep", action="store_true", help="keep database, logs and history")
+    asked = parser.parse_args()
+    print(f"RUNNER_SEED={asked.seed}", flush=True)
+    failed = False
+    for form in asked.forms:
+        folder = Path(tempfile.mkdtemp(prefix=f"soak-{form}-")) / "project"
+        report = soak(form, folder, seed=asked.seed, jobs=asked.jobs, workers=asked.workers)
+        print(report, flush=True)
+        problems = report.problems()
+        for problem in problems:
+            print(f"  PROBLEM {problem}")
+        failed |= bool(problems)
+        if problems or asked.keep:
+            print(f"  its history: {folder}/traces/whole-history.jsonl")
+        else:
+            shutil.rmtree(folder.parent)
+    return int(failed)
+
+
+if __name__ == "__main__":
+    from runner.cli import use_current_sqlite
+
+    use_current_sqlite()
+    sys.exit(main())
