@@ -231,7 +231,7 @@ class App:
             if roles.fires:
                 ticks["scheduler"] = scheduler.tick
             loops = [Loop(name, tick, clocks[name], emit) for name, tick in ticks.items()]
-            follower.took_over = lambda found: _take_over(found, worker, clocks)
+            follower.listeners.append(lambda found: _take_over(found, worker, clocks))
 
             def reload() -> None:
                 follower.look_again()

@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+import runner
 from runner.cli.config import AllowRemovals
 from runner.cli.main import cli
-from runner.cli.output import keep_stdout
+from runner.cli.output import keep_stdout, note
 from runner.cli.signals import stopping
 from runner.domain.errors import UsageError
 
 if TYPE_CHECKING:
     from runner.app import App, Roles
     from runner.config.load import Loaded
+    from runner.domain.schedule import Definitions
+    from runner.engine.notify import Notify
+    from runner.engine.service import Service
     from runner.settings import Settings
 
 
@@ -43,6 +49,9 @@ def serve(
         bool, typer.Option("--last-good", help="Start from the stored revision where the file is invalid.")
     ] = False,
     allow_removals: AllowRemovals = False,
+    metrics_port: Annotated[
+        int | None, typer.Option(metavar="PORT", min=0, max=65535, help="Serve Prometheus metrics on 127.0.0.1:PORT.")
+    ] = None,
 ) -> None:
     """Fire schedules, run jobs and follow the file, until SIGTERM or Ctrl-C.
 
@@ -52,7 +61,7 @@ def serve(
     keep_stdout()
     flags = ctx.obj | {"concurrency": concurrency}
     call = Call(flags, _names(queues), _names(exclude_queues), not no_scheduler, not no_worker, not no_sync, last_good,
-                allow_removals)  # fmt: skip
+                allow_removals, metrics_port)  # fmt: skip
     raise typer.Exit(call.serve())
 
 
@@ -72,6 +81,7 @@ class Call:
     applies: bool
     last_good: bool
     allow_removals: bool
+    metrics_port: int | None
 
     def serve(self) -> int:
         from runner.app import App
@@ -93,6 +103,7 @@ class Call:
             app.close()
 
     def _run(self, app: App, loaded: Loaded) -> int:
+        from runner.engine.notify import Notify
         from runner.telemetry.logs import configure_logging
 
         found = app.settings
@@ -103,9 +114,33 @@ class Call:
         definitions = follower.begin(
             loaded, datetime.now(UTC), last_good=self.last_good, allow_removals=self.allow_removals
         )
-        roles = self._roles(found)
-        with app.service(follower, roles, definitions) as service, stopping(service.stop, service.reload):
+        notify = Notify.of(os.environ)
+        app.events.subscribe(notify.tell)
+        with (
+            self._measured(app, definitions) as know,
+            app.service(follower, self._roles(found), definitions) as service,
+            stopping(service.stop, service.reload),
+            _watched(service, notify),
+        ):
+            follower.listeners.append(know)
             return 1 if service.run() else 0
+
+    @contextmanager
+    def _measured(self, app: App, definitions: Definitions) -> Iterator[Callable[[Definitions], None]]:
+        """The metrics' page, where one is wanted; what is given is to be told of each file that is taken over."""
+        if self.metrics_port is None:
+            yield lambda found: None
+            return
+        from runner.storage.depths import queue_depths
+        from runner.telemetry.metrics import Metrics, start_metrics_server
+
+        metrics = Metrics(runner.__version__, lambda: queue_depths(app.database, datetime.now(UTC)))
+        metrics.know(definitions)
+        app.events.subscribe(metrics.tell)
+        server = start_metrics_server(metrics, self.metrics_port)
+        note(f"metrics: {server.url}")
+        with closing(server):
+            yield metrics.know
 
     def _roles(self, settings: Settings) -> Roles:
         from runner.app import Roles
@@ -114,3 +149,20 @@ class Call:
         selection = Selection(queues=self.queues or None, exclude_queues=self.exclude_queues)
         enabled = settings.jobs_enabled
         return Roles(fires=self.fires and enabled, runs=self.runs and enabled, selection=selection)
+
+
+@contextmanager
+def _watched(service: Service, notify: Notify) -> Iterator[None]:
+    """Signs of life to the watchdog of systemd, for as long as no loop is stuck."""
+    from runner.engine.heartbeat import Pulse
+
+    if notify.every is None:
+        yield
+        return
+    limit = notify.every * 2
+    pulse = Pulse(lambda: notify.alive() if service.is_lively(limit) else None, notify.every, "watchdog")
+    pulse.start()
+    try:
+        yield
+    finally:
+        pulse.close()

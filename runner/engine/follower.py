@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ SETTLE = 0.2  # seconds for which a content must stay the same: an editor may st
 
 @dataclass(slots=True)
 class Follower:
-    """`took_over` is told of each file that is good; where `applies` is False, no file is ever put in force.
+    """`listeners` are told of each file that is good; where `applies` is False, no file is ever put in force.
 
     `news` is called when `said` has changed.
     """
@@ -35,7 +35,7 @@ class Follower:
     reloader: Reloader
     workers: WorkerStore
     emit: Emit
-    took_over: Callable[[Definitions], None] = lambda found: None
+    listeners: list[Callable[[Definitions], None]] = field(default_factory=list)
     news: Callable[[], None] = lambda: None
     applies: bool = True
     sha256: str | None = None  # of the last good file
@@ -109,7 +109,8 @@ class Follower:
             self._reject(loaded, error)
         else:
             self._is_followed(loaded, definitions)
-            self.took_over(definitions)
+            for listener in self.listeners:
+                listener(definitions)
         self._seen, self._candidate, self._waiting = loaded.sha256, None, None
 
     def _put_in_force(self, loaded: Loaded, now: datetime, allow_removals: bool = False) -> None:

@@ -14,16 +14,13 @@ from datetime import timedelta
 
 from runner.domain.errors import RunnerError
 from runner.engine.executor import GRACE
-from runner.engine.loop import Clock
+from runner.engine.loop import SIGNAL_LOOK, Clock
 from runner.engine.worker import Worker
 from runner.telemetry import Emit, LoopDied, ServiceStarted, ServiceStopped, StopRequested, TickFailed, TickRecovered
 
 FIRST_PAUSE = 0.5  # seconds after a tick that raised; doubled each time, up to
 LONGEST_PAUSE = 30.0
 DRAINING_LOOK = 0.05
-# Seconds. The kernel may give a signal to another thread (as the process is continued: systemd sends SIGTERM, SIGCONT),
-# and that does not end the wait of the main one, where Python handles it.
-LOOK = 1.0
 JOIN = 5.0  # seconds that a loop may take for the tick that it is in
 
 
@@ -40,6 +37,7 @@ class Loop:
     _failing: str | None = None
     _failures: int = 0
     _repeats: int = 0
+    _begun: float | None = None  # when the tick that it is in began
     _ended: threading.Event = field(default_factory=threading.Event)
     _thread: threading.Thread | None = None
 
@@ -65,14 +63,22 @@ class Loop:
             self.died()
 
     def _once(self) -> float:
+        self._begun = time.monotonic()
         try:
             pause = self.tick(self.clock.now())
         except Exception as error:
             return self._failed(error)
+        finally:
+            self._begun = None
         if self._failing is not None:
             self.emit(TickRecovered(self.name))
             self._failing, self._failures = None, 0
         return pause
+
+    def is_lively(self, within: float) -> bool:
+        """Neither dead nor in one tick for longer than that many seconds."""
+        begun = self._begun
+        return self.failure is None and (begun is None or time.monotonic() - begun < within)
 
     def _failed(self, error: Exception) -> float:
         said = error.message if isinstance(error, RunnerError) else f"{type(error).__name__}: {error}"
@@ -102,6 +108,9 @@ class Service:
             self._asked = why
         self.clock.wake()
 
+    def is_lively(self, within: float) -> bool:
+        return all(loop.is_lively(within) for loop in self.loops)
+
     def run(self) -> list[Loop]:
         """Serve until `stop`, or until a loop dies; returns the loops that died."""
         for loop in self.loops:
@@ -110,7 +119,7 @@ class Service:
         if self.started is not None:
             self.emit(self.started)
         while self._asked is None and not self._dead():
-            self.clock.wait(LOOK)
+            self.clock.idle(SIGNAL_LOOK)
         dead = self._dead()
         for loop in dead:
             self.emit(LoopDied(loop.name, loop.failure))

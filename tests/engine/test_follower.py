@@ -74,7 +74,7 @@ def make_desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Calla
         events: list[Event] = []
         app.events.subscribe(events.append)
         desk = Desk(app, app.follower(applies=applies), events, [])
-        desk.follower.took_over = desk.taken.append
+        desk.follower.listeners.append(desk.taken.append)
         monkeypatch.setattr(module.time, "monotonic", lambda: desk.seconds)
         return desk
 

@@ -261,3 +261,16 @@ def test_what_does_not_end_is_given_back(bench: Bench, handler: str) -> None:
     (stopped,) = bench.of(ServiceStopped)
     assert (stopped.drained, stopped.released) == (0, 1)
     assert stopped.seconds < 2.5
+
+
+def test_a_loop_in_one_tick_for_too_long_is_not_lively() -> None:
+    """What the watchdog of systemd is told by: a tick that hangs is as bad as a dead loop."""
+    duty = Duty()
+    loop = duty.loop()
+    service = Service([loop], None, timedelta(seconds=1), duty.events.append)
+    seen: list[bool] = []
+    loop.tick = lambda now: seen.extend((service.is_lively(60), service.is_lively(0))) or 0.0  # type: ignore[func-returns-value]
+    loop._once()
+
+    assert seen == [True, False]
+    assert service.is_lively(0), "between two ticks it hangs in none"
