@@ -8,6 +8,9 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
 LONGEST_WAIT = 3600.0  # seconds; who waits looks again after that
+# Seconds. The kernel may give a signal to another thread (as the process is continued: systemd sends SIGTERM, SIGCONT),
+# and that does not end the wait of the main one, where Python handles it.
+SIGNAL_LOOK = 1.0
 
 
 class Clock:
@@ -31,8 +34,8 @@ class Clock:
                 self._bell.get_nowait()
 
     def idle(self, seconds: float) -> None:
-        """Wait where nothing is going on that could wake us."""
-        self.wait(seconds)
+        """Wait where nothing is going on that could wake us. May end early."""
+        self.wait(min(seconds, SIGNAL_LOOK))
 
 
 class SimulatedClock(Clock):
