@@ -1,4 +1,4 @@
-"""The commands `jobs list|show|logs|cancel|retry`."""
+"""The commands `jobs list|show|cancel|retry`."""
 
 from __future__ import annotations
 
@@ -124,9 +124,9 @@ def _took(job: dict[str, Any]) -> str:
 @jobs.command()
 def show(ctx: typer.Context, job_id: Id, output: Output = Format.TEXT) -> None:
     """Show one job: its values, its attempts, its outputs."""
-    app = _existing(ctx)
+    app = existing(ctx)
     try:
-        job = app.views.view([app.jobs.get(_countable(job_id))], datetime.now(UTC))[0]
+        job = app.views.view([app.jobs.get(countable(job_id))], datetime.now(UTC))[0]
         outputs = app.logs.outputs(job_id)
     finally:
         app.close()
@@ -180,29 +180,6 @@ def _shown(value: object) -> str:
     return clean(str(value))
 
 
-@jobs.command()
-def logs(
-    ctx: typer.Context,
-    job_id: Id,
-    after: Annotated[int, typer.Option(metavar="ID", min=0, help="Only lines with an id above this.")] = 0,
-    output: Output = Format.TEXT,
-) -> None:
-    """Print the log of a job."""
-    app = _existing(ctx)
-    try:
-        app.jobs.get(_countable(job_id))
-        lines = app.logs.lines(job_id, after=min(after, LARGEST))
-    finally:
-        app.close()
-    if output is Format.JSON:
-        print_json({"lines": [line.model_dump(exclude={"job_id"}) for line in lines]})
-        return
-    for line in lines:
-        print_line(f"{when(line.at)} {line.level:7} {clean(line.message)}")
-    if not lines:
-        note(f"job {job_id} has no log lines")
-
-
 @jobs.command(short_help="Cancel pending or running jobs.")
 def cancel(
     ctx: typer.Context,
@@ -234,12 +211,12 @@ def retry(ctx: typer.Context, job_ids: Ids, output: Output = Format.TEXT) -> Non
 
 def _each(ctx: typer.Context, job_ids: list[int], act: Any, output: Format) -> None:
     """Do it for each, say how each went, and exit with the first error's code."""
-    app = _existing(ctx)
+    app = existing(ctx)
     results, worst = [], 0
     try:
         for job_id in job_ids:
             try:
-                results.append({"id": job_id, "result": act(app, _countable(job_id)), "error": None})
+                results.append({"id": job_id, "result": act(app, countable(job_id)), "error": None})
             except (Conflict, NotFound) as error:
                 results.append({"id": job_id, "result": None, "error": error.message})
                 worst = worst or exit_code(error)
@@ -260,13 +237,13 @@ def _within(cursor: int | None) -> int | None:
     return None if cursor is None else min(cursor, LARGEST)
 
 
-def _countable(job_id: int) -> int:
+def countable(job_id: int) -> int:
     if abs(job_id) > LARGEST:
         raise NotFound(f"there is no job {job_id}", "runner jobs list")
     return job_id
 
 
-def _existing(ctx: typer.Context) -> App:
+def existing(ctx: typer.Context) -> App:
     from runner.app import open_existing
 
     return open_existing(settings_of(ctx), os.environ)

@@ -111,6 +111,7 @@ def give_stdout_back() -> None:
     """For who runs a second command in the same process."""
     if _kept:
         sys.stdout = _kept.pop()
+    _unheard.clear()
 
 
 def note(text: str) -> None:
@@ -131,9 +132,18 @@ def _write(stream: Any, text: str) -> None:
         stream.flush()
     except BrokenPipeError:
         _silence(stream)
+        _unheard.append(stream)
     except OSError as error:
         _silence(stream)
         lost_output.append(error)
+
+
+def is_heard() -> bool:
+    """Whether somebody may still read the data: for who prints on and on."""
+    return data_stream() not in _unheard
+
+
+_unheard: list[TextIO] = []
 
 
 def _silence(stream: Any) -> None:

@@ -297,7 +297,7 @@ def test_cancel_and_retry(applied: Project) -> None:
 
 
 @pytest.mark.parametrize("number", ["0", "99", HUGE])
-@pytest.mark.parametrize("command", ["show", "logs", "cancel", "retry"])
+@pytest.mark.parametrize("command", ["show", "logs", "watch", "cancel", "retry"])
 def test_a_job_that_is_not_there_is_5(applied: Project, command: str, number: str) -> None:
     """However large the number."""
     answer = applied.run("jobs", command, number)
