@@ -41,6 +41,7 @@ from runner.storage.dialects import sqlite_library
 from runner.storage.jobs import JobStore
 from runner.storage.logs import LogStore
 from runner.storage.overviews import Overviews
+from runner.storage.pruning import PruneStore
 from runner.storage.revisions import RevisionStore
 from runner.storage.schedules import ScheduleStore
 from runner.storage.setup import prepare, require_current
@@ -80,6 +81,7 @@ class App:
         self.schedules = ScheduleStore(self.database)
         self.revisions = RevisionStore(self.database)
         self.workers = WorkerStore(self.database)
+        self.pruning = PruneStore(self.database)
         self.views = JobViews(self.database)
         self.overviews = Overviews(self.database, is_free)
 
@@ -203,7 +205,7 @@ class App:
         return self._beating(worker_id, partial(self._introduction, worker_id, EVERYTHING, None), follower)
 
     def run_once(self, worker: Worker, scheduler: Scheduler, clock: Clock, options: Options) -> RunOnce:
-        janitor = Janitor(worker.worker_id, self.workers, self.claims, self.jobs, self.events.emit, Random())
+        janitor = Janitor(worker.worker_id, self.workers, self.claims, self.pruning, self.events.emit, Random())
         made = RunOnce(worker, scheduler, janitor, self.jobs, clock, options)
         self.events.subscribe(made.note)
         return made
@@ -260,7 +262,7 @@ class App:
 
     def _janitor(self, worker_id: str, scheduler: Scheduler) -> Janitor:
         return Janitor(
-            worker_id, self.workers, self.claims, self.jobs, self.events.emit, Random(),
+            worker_id, self.workers, self.claims, self.pruning, self.events.emit, Random(),
             interval=min(self.settings.heartbeat.total_seconds(), 5.0), retention=self.settings.retention,
             refresh=scheduler.refresh,
         )  # fmt: skip

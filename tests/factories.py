@@ -25,6 +25,7 @@ from runner.storage.claims import ClaimRequest, ClaimStore, Lane, Settled, Settl
 from runner.storage.database import Database
 from runner.storage.jobs import JobStore
 from runner.storage.logs import LogStore
+from runner.storage.pruning import PruneStore
 from runner.storage.revisions import Edit, RevisionStore
 from runner.storage.schedules import ScheduleStore
 from runner.storage.serial import to_data, to_text
@@ -54,6 +55,7 @@ class Stores:
     schedules: ScheduleStore = field(init=False)
     revisions: RevisionStore = field(init=False)
     workers: WorkerStore = field(init=False)
+    pruning: PruneStore = field(init=False)
 
     def __post_init__(self) -> None:
         stores = {
@@ -63,6 +65,7 @@ class Stores:
             "schedules": ScheduleStore,
             "revisions": RevisionStore,
             "workers": WorkerStore,
+            "pruning": PruneStore,
         }
         for name, store in stores.items():
             object.__setattr__(self, name, store(self.database))

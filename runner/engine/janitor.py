@@ -15,11 +15,10 @@ from runner.domain.outcome import Stalled
 from runner.domain.worker import WorkerStatus
 from runner.engine.heartbeat import is_free
 from runner.storage.claims import ClaimStore, Settlement
-from runner.storage.jobs import JobStore
+from runner.storage.pruning import PruneStore
 from runner.storage.workers import WorkerStore
 from runner.telemetry import Emit, JobSettled, WorkerRescued
 
-BATCH = 500
 HOURLY, DAILY = 3600.0, 86_400.0
 
 
@@ -31,7 +30,7 @@ class Janitor:
     worker_id: str
     workers: WorkerStore
     claims: ClaimStore
-    jobs: JobStore
+    pruning: PruneStore
     emit: Emit
     rng: Random
     interval: float = 5.0
@@ -69,13 +68,22 @@ class Janitor:
             if worker.lock_file:
                 with suppress(OSError):
                     Path(worker.lock_file).unlink()
+        if dead:
+            self.pruning.sockets()
         return rescued
 
     def prune(self, now: datetime, retention: timedelta) -> int:
-        """Delete what was finished longer ago than `retention`, in batches."""
-        pruned = 0
-        while (batch := self.jobs.prune(now - retention, batch=BATCH)) > 0:
+        """Delete what is older than `retention`, in many short transactions; returns how many jobs that were."""
+        before, pruned = now - retention, 0
+        while True:
+            _to_the_end(self.pruning.parts, before)
+            batch = self.pruning.jobs(before)
             pruned += batch
+            if not batch:
+                break
+        for prune in (self.pruning.slots, self.pruning.revisions, self.pruning.workers):
+            _to_the_end(prune, before)
+        self.pruning.sockets()
         return pruned
 
     def _is_dead(self, worker: WorkerStatus) -> bool:
@@ -97,3 +105,8 @@ class Janitor:
         if runs:
             self.emit(WorkerRescued(worker_id, tuple(runs)))
         return len(settled.written)
+
+
+def _to_the_end(prune: Callable[[datetime], int], before: datetime) -> None:
+    while prune(before):
+        pass

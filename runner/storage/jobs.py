@@ -1,4 +1,4 @@
-"""The jobs table for people and programs: enqueue, look, cancel, retry, prune."""
+"""The jobs table for people and programs: enqueue, look, cancel, retry."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Select, bindparam, delete, func, insert, literal, or_, select, update
+from sqlalchemy import Connection, Select, bindparam, func, insert, literal, or_, select, update
 
 from runner.domain.errors import Conflict, NotFound
 from runner.domain.job import Enqueued, InFlight, JobState, NewJob
-from runner.domain.job_rows import Job, JobAttempt, JobLog, JobOutput
+from runner.domain.job_rows import Job, JobAttempt
 from runner.storage.claims import promote
 from runner.storage.database import Database
 from runner.storage.enqueue import insert_jobs
@@ -19,8 +19,6 @@ from runner.storage.poke import mark
 
 JOBS = Job.__table__  # type: ignore[attr-defined]
 ATTEMPTS = JobAttempt.__table__  # type: ignore[attr-defined]
-LOGS = JobLog.__table__  # type: ignore[attr-defined]
-OUTPUTS = JobOutput.__table__  # type: ignore[attr-defined]
 TERMINAL = (JobState.COMPLETED, JobState.FAILED, JobState.CANCELLED)
 
 
@@ -131,15 +129,6 @@ class JobStore:
         with self._database.read() as connection:
             found = {row.status: row.n for row in connection.execute(_COUNTS)}
         return {state.value: found.get(state.value, 0) for state in JobState}
-
-    def prune(self, before: datetime, *, batch: int = 500) -> int:
-        """Delete finished jobs from before that time, and what belongs to them; at most `batch`, returns how many."""
-        chosen = select(JOBS.c.id).where(JOBS.c.completed_at < before).order_by(JOBS.c.completed_at).limit(batch)
-        with self._database.write(durable=False) as connection:
-            ids = list(connection.execute(chosen).scalars())
-            for table, column in ((ATTEMPTS, "job_id"), (LOGS, "job_id"), (OUTPUTS, "job_id"), (JOBS, "id")):
-                connection.execute(delete(table).where(table.c[column].in_(ids)))
-        return len(ids)
 
 
 _CANCEL_PENDING = (

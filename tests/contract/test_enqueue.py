@@ -91,7 +91,7 @@ def test_bulk_is_all_or_none(database: Database, stores: Stores) -> None:
 def test_ids_are_never_reused_after_a_prune(stores: Stores) -> None:
     """One integer everywhere, never reused after a prune."""
     last = make_job(stores, JobState.COMPLETED, now=NOW - DAY)
-    assert stores.jobs.prune(NOW) == 1
+    assert stores.pruning.jobs(NOW) == 1
 
     assert stores.jobs.enqueue(make_new_job(), NOW).id > (last.id or 0)
 

@@ -1,4 +1,4 @@
-"""The jobs table for people and programs: look, cancel, retry, prune."""
+"""The jobs table for people and programs: look, cancel, retry."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ import pytest
 from runner.domain.errors import Conflict, NotFound
 from runner.domain.job import InFlight, JobState, UniqueKey
 from runner.domain.outcome import Completed, Failed, Snoozed
-from runner.domain.said import LogLine, OutputPiece, Writes
 from runner.storage.database import Database
 from runner.storage.jobs import JobFilter
 from tests.contract.databases import everything
@@ -272,39 +271,3 @@ def test_attempts_of_many_jobs(stores: Stores) -> None:
     assert [one.error for one in found[run.id]] == ["x"]
     assert found[999] == []
     assert stores.jobs.attempts([]) == {}
-
-
-# ---- prune
-
-
-def test_prune_removes_what_ended_before_and_all_that_belongs_to_it(database: Database, stores: Stores) -> None:
-    """Finished jobs from before that time go, with attempts, logs and outputs; nothing else does."""
-    old = make_running(stores, now=NOW - 2 * DAY)
-    end(stores, old, Failed("x"), now=NOW - 2 * DAY)
-    old = start(stores, old.id, now=NOW - 2 * DAY + HOUR)
-    line, piece = LogLine(NOW, "info", "said"), OutputPiece(NOW, "o", "text/plain", b"x")
-    stores.logs.write([Writes(old, lines=(line,), outputs=(piece,))])
-    end(stores, old, Completed(), now=NOW - 2 * DAY + HOUR)
-    kept = [
-        make_job(stores, JobState.PENDING, now=NOW - 9 * DAY),
-        make_job(stores, JobState.RUNNING, now=NOW - 9 * DAY),
-        make_job(stores, JobState.COMPLETED, now=NOW - DAY),
-    ]
-    young = make_running(stores)
-    stores.logs.write([Writes(young, lines=(line,), outputs=(piece,))])
-
-    assert stores.jobs.prune(NOW - DAY) == 1
-    assert stores.jobs.prune(NOW - DAY) == 0
-
-    rows = everything(database)
-    assert {row["id"] for row in rows["background_jobs"]} == {job.id for job in kept} | {young.id}
-    assert {row["job_id"] for name in ("job_logs", "job_outputs", "job_attempts") for row in rows[name]} == {young.id}
-
-
-def test_prune_goes_in_batches_oldest_first(stores: Stores) -> None:
-    """At most `batch` at a time: a long table does not hold the write lock."""
-    made = [make_job(stores, JobState.COMPLETED, now=NOW - number * HOUR).id for number in range(1, 6)]
-
-    assert stores.jobs.prune(NOW, batch=2) == 2
-    assert {job.id for job in stores.jobs.find(JobFilter())[0]} == set(made[:3])
-    assert [stores.jobs.prune(NOW, batch=2) for _ in range(3)] == [2, 1, 0]

@@ -293,7 +293,7 @@ class JobMachine(RuleBasedStateMachine):
 
     def prune(self, rng: Random, fault: int | None) -> None:
         before = self.model.now - timedelta(seconds=rng.randint(0, 20))
-        pruned = self.does("prune", fault, lambda: self.stores.jobs.prune(before))
+        pruned = self.does("prune", fault, lambda: self.stores.pruning.jobs(before))
         if pruned is not None:
             assert pruned == self.model.prune(before)
             self.seen["pruned"] += pruned

@@ -47,7 +47,7 @@ WRITES: list[Callable[[Stores], Any]] = [
     lambda stores: stores.workers.register(make_worker("w9")),
     lambda stores: stores.workers.beat("w1", NOW),
     lambda stores: stores.claims.promote(NOW),
-    lambda stores: stores.jobs.prune(NOW),
+    lambda stores: stores.pruning.jobs(NOW),
 ]
 READS: list[Callable[[Stores], Any]] = [
     lambda stores: stores.jobs.get(1),

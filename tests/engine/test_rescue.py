@@ -28,7 +28,7 @@ ONCE = RetryPolicy(max_attempts=1)
 
 def make_janitor(bench: Bench, worker_id: str = "janitor") -> Janitor:
     app = bench.app
-    return Janitor(worker_id, app.workers, app.claims, app.jobs, app.events.emit, Random(0))
+    return Janitor(worker_id, app.workers, app.claims, app.pruning, app.events.emit, Random(0))
 
 
 def left_behind(bench: Bench, worker_id: str = "dead", **values: Any) -> Run:
