@@ -52,6 +52,7 @@ class Served:
 
     def harm(self, number: signal.Signals) -> None:
         """Send a signal and note it in the history."""
+        assert self.code is None, f"it ended by itself, with {self.code}:\n{self.log.read_text()[-2000:]}"
         self.project.note("fault", fault=number.name, pid=self.pid, at=datetime.now(UTC).timestamp())
         os.kill(self.pid, number)
 
