@@ -26,6 +26,7 @@ CATCHES_EVERYTHING = {
     "runner/engine/process.py": "whatever the start of a process raises is handed to the caller, who raises it",
     "runner/engine/handlers.py": "around the import of user code",
     "runner/cli/main.py": "the last net: a bug of ours is one sentence, and RUNNER_DEBUG shows the traceback",
+    "runner/testing/handlers.py": "around user code, in its own test",
     "handlers/feeds.py": "parsers of foreign input fail in ways that they do not announce",
     "handlers/youtube.py": "the library lets every surprise of foreign answers through",
 }
@@ -92,8 +93,8 @@ def test_what_may_stand_where(path: Path) -> None:
 
 
 def test_one_place_asks_the_environment() -> None:
-    """`os.environ` is read by the command line, `programs` and nowhere below: what is needed is passed down."""
-    allowed = ("runner/cli/", "runner/programs.py", "runner/engine/child.py", "handlers/")
+    """`os.environ` is read at the edges (commands, programs, tests of handlers): below, what is needed is passed."""
+    allowed = ("runner/cli/", "runner/programs.py", "runner/engine/child.py", "runner/testing/", "handlers/")
     asking = {
         name(path)
         for path in MODULES

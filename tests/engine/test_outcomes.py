@@ -157,14 +157,14 @@ def test_frames_of_ours_are_left_out() -> None:
     from runner.engine.context import JobContext
     from runner.engine.executor import Execution
     from runner.engine.handlers import Handler
-    from runner.testing import HandlerRun, _Recording
+    from runner.testing.handlers import HandlerRun, Recording
     from tests.factories import NOW, make_run
 
     def handler(ctx: JobContext, payload: object) -> None:
         raise LookupError("deep")
 
     run = make_run()
-    sink = _Recording(HandlerRun())
+    sink = Recording(HandlerRun())
     context, voice = JobContext(run, sink, Stop()), Voice(sink, lambda: NOW)
     outcome = call(Execution(run, Handler("x", handler, False), context, voice, Stop(), 0.0, nullcontext()))
 
