@@ -18,6 +18,7 @@ from runner.domain.job_rows import JobLog
 from runner.domain.schedule import JobType
 from runner.engine import capture
 from runner.telemetry import Event, JobProgressed
+from tests.engine import loud_handlers
 from tests.engine.bench import Bench, eventually
 from tests.engine.sample_handlers import gate
 
@@ -144,7 +145,7 @@ def test_everything_is_put_back(bench: Bench) -> None:
 
 def test_info_is_heard_where_nobody_configured_logging(bench: Bench, capfd: pytest.CaptureFixture[str]) -> None:
     """`logger.info` is in the log of the job without a `basicConfig`; on stderr is what was there without us."""
-    logger, others = logging.getLogger("shop.mail"), logging.StreamHandler(io.StringIO())
+    logger, others = loud_handlers.LOGGER, logging.StreamHandler(io.StringIO())
     logger.setLevel(logging.NOTSET)
     logging.getLogger("shop").addHandler(others)
     bench.define(loud("loud"))
