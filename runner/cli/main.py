@@ -109,7 +109,7 @@ def length(option: str, text: str | None) -> timedelta | None:
 
 def load_commands() -> None:
     """Import the modules that register the commands."""
-    from runner.cli import admin, config, enqueue, follow, init, jobs, run_once, schedules, serve, status  # noqa: F401
+    from runner.cli import admin, config, enqueue, follow, init, jobs, run_once, schedules, serve, status, top  # noqa: F401
 
 
 def run() -> None:
