@@ -46,17 +46,24 @@ class Database:
         self._watching = threading.Lock()
         self._watcher: Connection | None = None
         self._watchers = 0
+        self._file: tuple[int, int] | None = None  # which our connections have open
+        self._files = self._held_of = 0
 
     @property
     def exists(self) -> bool:
         """An empty file is no database yet. What cannot be looked at is there: SQLite says what is wrong with it."""
+        return self._found() is not None
+
+    def _found(self) -> tuple[int, int] | None:
+        """Which file is there now, by device and inode."""
         try:
             found = self.path.stat()
         except (FileNotFoundError, NotADirectoryError):
-            return False
+            return None
         except OSError:
-            return True
-        return found.st_size > 0 or not stat.S_ISREG(found.st_mode)
+            return (0, 0)
+        is_empty = found.st_size == 0 and stat.S_ISREG(found.st_mode)
+        return None if is_empty else (found.st_dev, found.st_ino)
 
     @contextmanager
     def write(self, *, durable: bool = True, urgent: bool = False, create: bool = False) -> Iterator[Connection]:
@@ -64,14 +71,13 @@ class Database:
 
         Writers of this process take turns; an `urgent` one (the heartbeat) queues at the database alone.
         """
-        if not create:
-            self._require()
         engine = self._durable if durable else self._relaxed
         if urgent:
+            self._require()
             with self._transaction(engine) as connection:
                 yield connection
             return
-        with self._turn, self._transaction(engine, self._writer(engine)) as connection:
+        with self._turn, self._transaction(engine, self._writer(engine, create)) as connection:
             poke.unmark(connection)
             yield connection
             sockets = poke.take(connection)
@@ -112,10 +118,21 @@ class Database:
         return changed
 
     def _require(self) -> None:
-        """An open connection would go on in a file that was deleted, where nobody finds what it writes."""
-        if not self.exists:
-            self.close()
+        """An open connection would go on in a file that was deleted or replaced, where nobody finds what it writes."""
+        found = self._found()
+        if found is None:
+            self._let_go()
             raise DatabaseMissing(f"there is no database at {self.path} yet", "runner apply creates it")
+        if found != self._file:
+            if self._file is not None:
+                self._let_go()
+            self._file = found
+
+    def _let_go(self) -> None:
+        """Of the file that was there. A connection that another thread is using is not closed under its feet."""
+        self._files += 1
+        self._close_watcher()
+        self._dispose()
 
     def copy_to(self, path: Path) -> str:
         """A consistent copy of the whole database as it is now, for a dry run; returns its URL."""
@@ -130,7 +147,13 @@ class Database:
             said = str(connection.execute(text("PRAGMA quick_check(1)")).scalar_one())
         return None if said == "ok" else said
 
-    def _writer(self, engine: Engine) -> Connection:
+    def _writer(self, engine: Engine, create: bool) -> Connection:
+        """Called by whose turn it is."""
+        if not create:
+            self._require()
+        if self._held_of != self._files:
+            self._close_writers()
+            self._held_of = self._files
         held = self._writers.get(engine)
         if held is None or held.closed or held.invalidated:
             with self._explained():
@@ -164,13 +187,22 @@ class Database:
         return explain(error, self.path, self.busy_timeout)
 
     def close(self) -> None:
+        self._close_watcher()
+        self._close_writers()
+        self._dispose()
+
+    def _close_watcher(self) -> None:
         with self._watching:
             if self._watcher is not None:
                 self._watcher.close()
                 self._watcher = None
+
+    def _close_writers(self) -> None:
         while self._writers:
             _, held = self._writers.popitem()
             held.close()
+
+    def _dispose(self) -> None:
         for engine in (self._durable, self._relaxed, self._reader, self._outside):
             engine.dispose()
 

@@ -126,9 +126,11 @@ class Project:
     served: list[Served] = field(default_factory=list)
     locks: list[subprocess.Popen[bytes]] = field(default_factory=list)  # programs that hold the database's lock
 
+    at: Path | None = None  # where the database is, if not beside the file
+
     @property
     def database(self) -> Path:
-        return self.folder / "runner.db"
+        return self.at or self.folder / "runner.db"
 
     @property
     def traces(self) -> Path:
