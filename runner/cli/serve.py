@@ -20,7 +20,8 @@ from runner.cli.signals import stopping
 from runner.domain.errors import UsageError
 
 if TYPE_CHECKING:
-    from runner.app import App, Roles
+    from runner.app import App
+    from runner.assembly import Roles
     from runner.config.load import Loaded
     from runner.domain.schedule import Definitions
     from runner.engine.notify import Notify
@@ -143,7 +144,7 @@ class Call:
             yield metrics.know
 
     def _roles(self, settings: Settings) -> Roles:
-        from runner.app import Roles
+        from runner.assembly import Roles
         from runner.engine.worker import Selection
 
         selection = Selection(queues=self.queues or None, exclude_queues=self.exclude_queues)

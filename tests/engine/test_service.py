@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from runner.app import Roles
+from runner.assembly import Roles
 from runner.domain.errors import DatabaseUnavailable
 from runner.engine.follower import digest_of
 from runner.engine.loop import Clock

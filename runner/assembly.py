@@ -1,0 +1,272 @@
+"""How a process is put together: its worker, its beat and its loops, around the stores of an App."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from functools import partial
+from random import Random
+from typing import TYPE_CHECKING, Any
+
+import runner
+from runner.config.intake import Call, Intake, after
+from runner.domain.job import NewJob, Run
+from runner.domain.schedule import Definitions
+from runner.domain.worker import WorkerStatus
+from runner.engine.backends import EventLoop, Threads
+from runner.engine.capture import capturing
+from runner.engine.context import Child
+from runner.engine.executor import Executor, Finished
+from runner.engine.follower import Follower
+from runner.engine.heartbeat import PATIENCE, Heart, Pulse, WorkerLock, introduce, new_worker_id
+from runner.engine.janitor import Janitor
+from runner.engine.lease import Lease
+from runner.engine.loop import Clock
+from runner.engine.process import Processes
+from runner.engine.recorder import Recorder
+from runner.engine.run_once import Options, RunOnce
+from runner.engine.scheduler import Scheduler
+from runner.engine.service import Loop, Service
+from runner.engine.wake import Ear
+from runner.engine.watch import FolderWatch
+from runner.engine.worker import EVERYTHING, Selection, Worker
+from runner.storage.dialects import sqlite_library
+from runner.telemetry import ClaimLost, ServiceStarted
+
+if TYPE_CHECKING:
+    from runner.app import App
+
+
+@dataclass(frozen=True, slots=True)
+class Roles:
+    """What a process does: fire schedules, run jobs, and which."""
+
+    fires: bool = True
+    runs: bool = True
+    selection: Selection = EVERYTHING
+
+
+FLUSH = 0.25  # seconds between two writes of what runs say
+
+
+@contextmanager
+def worker(
+    app: App,
+    definitions: Definitions,
+    clock: Clock,
+    selection: Selection | None = None,
+    follower: Follower | None = None,
+) -> Iterator[Worker]:
+    """A registered worker with its beat and its flush; at the end it is forgotten, holding nothing.
+
+    Each beat tells what the follower says, and at once where it says something new.
+    """
+    selection = selection or EVERYTHING
+    worker_id = new_worker_id()
+    recorder = Recorder(app.logs, app.events.emit)
+    stalled_after = app.settings.stalled_after.total_seconds()
+    lease = Lease(stalled_after * PATIENCE)
+    executor = _executor(recorder, clock, lease)
+    executor.around = app.around
+    made = Worker(
+        worker_id, app.settings.concurrency, app.claims, executor, recorder, app.events.emit, Random(),
+        lambda run, finished: _children(app, run, finished, clock.now()), selection,
+    )  # fmt: skip
+    made.know(definitions)
+    with closing(Ear(app.database, worker_id, clock.wake)) as ear, _beating(
+        app, worker_id, partial(_introduction, app, worker_id, selection, ear), follower,
+        lambda: _stop_what_is_lost(app, worker_id, executor), lease.renewed_by,
+    ) as heart:  # fmt: skip
+        guard = Pulse(lambda: _give_up_where_unheard(heart, executor), stalled_after / 12, "heartbeat-guard")
+        flush = Pulse(recorder.flush, FLUSH, "recorder")
+        recorder.connect(lambda run: _lost(app, executor, run), flush.ring)
+        for one in (guard, flush):
+            one.start()
+        try:
+            with capturing():
+                yield made
+        finally:
+            flush.close()
+            guard.close()
+            executor.close()
+
+
+@contextmanager
+def _beating(
+    app: App,
+    worker_id: str,
+    introduction: Callable[[WorkerLock, Mapping[str, Any]], WorkerStatus],
+    follower: Follower | None,
+    taken_for_dead: Callable[[], None] = lambda: None,
+    renewed: Callable[[Callable[[], None]], None] = lambda beat: beat(),
+) -> Iterator[Heart]:
+    """The lock, the row and the beat of a process. Where others took it for dead, it makes itself known again."""
+    said: Callable[[], Mapping[str, Any]] = follower.said if follower is not None else dict
+    lock = WorkerLock(app.database.path, worker_id)
+    app.workers.register(introduction(lock, said()))
+
+    def lost() -> None:
+        app.workers.register(introduction(lock, said()))
+        taken_for_dead()
+
+    interval, stalled_after = app.settings.heartbeat.total_seconds(), app.settings.stalled_after.total_seconds()
+    heart = Heart(app.workers, worker_id, interval, stalled_after, app.events.emit, lost, said)
+    pulse = Pulse(lambda: renewed(heart.beat), interval, "heartbeat")
+    if follower is not None:
+        follower.news = pulse.ring
+    pulse.start()
+    try:
+        yield heart
+    finally:
+        app.workers.forget(worker_id)
+        pulse.close()
+        lock.close()
+
+
+def presence(app: App, follower: Follower) -> AbstractContextManager[Heart]:
+    """The row and the beat of a process that runs no jobs: what it says of its file is seen too."""
+    worker_id = new_worker_id()
+    return _beating(app, worker_id, partial(_introduction, app, worker_id, EVERYTHING, None), follower)
+
+
+def run_once(app: App, worker: Worker, scheduler: Scheduler, clock: Clock, options: Options) -> RunOnce:
+    janitor = Janitor(worker.worker_id, app.workers, app.claims, app.pruning, app.events.emit, Random())
+    made = RunOnce(worker, scheduler, janitor, app.jobs, clock, options)
+    app.events.subscribe(made.note)
+    return made
+
+
+@contextmanager
+def service(app: App, follower: Follower, roles: Roles, definitions: Definitions) -> Iterator[Service]:
+    """The loops of a long-lived process, not started yet. The beat stops last."""
+    emit = app.events.emit
+    with ExitStack() as stack:
+        clocks = {name: Clock() for name in ("worker", "scheduler", "janitor", "reloader")}
+        runs = None
+        if roles.runs:
+            runs = stack.enter_context(worker(app, definitions, clocks["worker"], roles.selection, follower))
+            runs.changed = app.database.changes()
+        else:
+            stack.enter_context(presence(app, follower))
+        scheduler = app.scheduler()
+        ticks: dict[str, Callable[[datetime], float]] = {"reloader": follower.tick}
+        if runs is not None:
+            ticks["worker"] = runs.tick
+            ticks["janitor"] = _janitor(app, runs.worker_id, scheduler).tick
+        if roles.fires:
+            ticks["scheduler"] = scheduler.tick
+            app.database.bell.listen(clocks["scheduler"].wake)
+            stack.callback(app.database.bell.forget, clocks["scheduler"].wake)
+        loops = [Loop(name, tick, clocks[name], emit) for name, tick in ticks.items()]
+        follower.listeners.append(lambda found: _take_over(found, runs, clocks))
+
+        def reload() -> None:
+            follower.look_again()
+            clocks["reloader"].wake()
+
+        watch = FolderWatch(app.settings.folder, app.database.path.name, clocks["reloader"].wake)
+        watch.start()
+        stack.callback(watch.close)
+        started = _started(app, runs, roles, definitions)
+        yield Service(loops, runs, app.settings.shutdown_grace, emit, reload, started)
+
+
+def _started(app: App, worker: Worker | None, roles: Roles, definitions: Definitions) -> ServiceStarted:
+    revision = app.revisions.current()
+    library, is_affected = sqlite_library()
+    return ServiceStarted(
+        runner.__version__,
+        app.database.url,
+        revision.number if revision else None,
+        app.settings.concurrency if roles.runs else 0,
+        len(definitions.schedules) if roles.fires else 0,
+        tuple(sorted(roles.selection.queues or ())),
+        worker.worker_id if worker else None,
+        sqlite_version=library,
+        is_sqlite_affected=is_affected,
+    )
+
+
+def _janitor(app: App, worker_id: str, scheduler: Scheduler) -> Janitor:
+    return Janitor(
+        worker_id, app.workers, app.claims, app.pruning, app.events.emit, Random(),
+        interval=min(app.settings.heartbeat.total_seconds(), 5.0), retention=app.settings.retention,
+        refresh=scheduler.refresh,
+    )  # fmt: skip
+
+
+def _introduction(
+    app: App, worker_id: str, selection: Selection, ear: Ear | None, lock: WorkerLock, said: Mapping[str, Any]
+) -> WorkerStatus:
+    return introduce(
+        lock,
+        worker_id,
+        version=runner.__version__,
+        concurrency=app.settings.concurrency if ear is not None else 0,
+        stalled_after=app.settings.stalled_after,
+        wake_socket=ear.name if ear is not None else None,
+        queues=_told(selection),
+        said=said,
+    )
+
+
+def _lost(app: App, executor: Executor, run: Run) -> None:
+    if executor.request_stop(run.id, "lost", "the run is no longer ours", run.claim_token):
+        app.events.emit(ClaimLost(run, datetime.now(UTC)))
+
+
+def _stop_what_is_lost(app: App, worker_id: str, executor: Executor) -> None:
+    """Another worker rescued us: stop the runs that are no longer ours."""
+    running = executor.running()  # before we ask what is held: what begins meanwhile is held
+    held = app.claims.held(worker_id)
+    for run in running:
+        if run.claim_token not in held:
+            _lost(app, executor, run)
+
+
+def _children(app: App, run: Run, finished: Finished, now: datetime) -> list[NewJob]:
+    intake = app.intake()
+    trace = app.traceparent(run)
+    return [child_job(intake, child, run, now, trace) for child in finished.children]
+
+
+def _executor(recorder: Recorder, clock: Clock, lease: Lease) -> Executor:
+    executor = Executor(recorder, clock.wake, clock.now, lease)
+    executor.add("thread", Threads)
+    executor.add("async", EventLoop)
+    executor.add("process", lambda done: Processes(done, recorder, lease))
+    return executor
+
+
+def _take_over(found: Definitions, worker: Worker | None, clocks: Mapping[str, Clock]) -> None:
+    """A good file: its job types to the worker, its schedules to the scheduler."""
+    if worker is not None:
+        worker.know(found)
+    for name in ("worker", "scheduler"):
+        clocks[name].wake()
+
+
+def _told(selection: Selection) -> dict[str, list[str]] | None:
+    """The queues that a worker takes, for its row."""
+    if selection.queues is not None:
+        return {"only": sorted(selection.queues - selection.exclude_queues)}
+    return {"except": sorted(selection.exclude_queues)} if selection.exclude_queues else None
+
+
+def _give_up_where_unheard(heart: Heart, executor: Executor) -> None:
+    """Before the others take our runs, end them: a job must not run twice at the same time."""
+    if not heart.is_well:
+        executor.stop_all("shutdown", "released: the worker could not write its heartbeat")
+
+
+def child_job(intake: Intake, child: Child, run: Run, now: datetime, traceparent: str | None = None) -> NewJob:
+    """The job that a handler asked for with `ctx.enqueue`."""
+    options = dict(child.options)
+    delay = options.pop("delay", None)
+    if delay is not None:
+        options["run_at"] = after(now, delay)
+    options.setdefault("project_id", run.project_id)
+    call = replace(Call(**options), parent_id=run.id, traceparent=traceparent)
+    return intake.job(child.type, child.payload, now, call)
