@@ -109,7 +109,20 @@ def length(option: str, text: str | None) -> timedelta | None:
 
 def load_commands() -> None:
     """Import the modules that register the commands."""
-    from runner.cli import admin, config, enqueue, follow, init, jobs, run_once, schedules, serve, status, top  # noqa: F401
+    from runner.cli import (  # noqa: F401
+        admin,
+        config,
+        doctor,
+        enqueue,
+        follow,
+        init,
+        jobs,
+        run_once,
+        schedules,
+        serve,
+        status,
+        top,
+    )  # fmt: skip
 
 
 def run() -> None:

@@ -48,6 +48,7 @@ def status(ctx: typer.Context, output: Output = Format.TEXT) -> None:
 
 
 def _database(app: App) -> dict[str, Any]:
+    from runner.storage.health import journal_mode
     from runner.storage.setup import HEAD
 
     path = app.database.path
@@ -57,7 +58,7 @@ def _database(app: App) -> dict[str, Any]:
         "exists": there,
         "bytes": _size(path),
         "wal_bytes": _size(path.with_name(f"{path.name}-wal")),
-        "journal_mode": app.overviews.journal_mode() if there else None,
+        "journal_mode": journal_mode(app.database) if there else None,
         "schema": HEAD if there else None,
     }
 

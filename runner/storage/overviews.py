@@ -7,7 +7,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Row, bindparam, case, func, literal_column, select, text
+from sqlalchemy import Connection, Row, bindparam, case, func, literal_column, select
 
 from runner.domain.job import JobState
 from runner.domain.job_rows import Job
@@ -70,17 +70,6 @@ class Overviews:
         """What has ended, the last first."""
         with self._database.read() as connection:
             return [EndedJob(**row) for row in connection.execute(_ENDED, {"n": limit}).mappings()]
-
-    def journal_mode(self) -> str:
-        """`wal`, unless somebody has changed it by hand."""
-        with self._database.read() as connection:
-            return str(connection.execute(text("PRAGMA journal_mode")).scalar_one())
-
-    def newest(self) -> datetime | None:
-        """The newest time that a clock has written into the rows that are read at a glance."""
-        with self._database.read() as connection:
-            found = [connection.execute(statement).scalar_one_or_none() for statement in _NEWEST]
-        return max((time for time in found if time is not None), default=None)
 
     def _seen(self, row: WorkerStatus, running: int, revision: RevisionMark | None, now: datetime) -> WorkerView:
         lock = self._is_free(Path(row.lock_file)) if row.lock_file else None
@@ -206,11 +195,4 @@ _ENDED = (
     .where(JOBS.c.completed_at.is_not(None))
     .order_by(JOBS.c.completed_at.desc(), JOBS.c.id.desc())
     .limit(bindparam("n"))
-)
-_NEWEST = (
-    select(func.max(REVISIONS.c.applied_at)),
-    select(func.max(WORKERS.c.last_heartbeat)),
-    select(func.max(SLOTS.c.decided_at)),
-    select(JOBS.c.created_at).order_by(JOBS.c.id.desc()).limit(1),
-    select(func.max(JOBS.c.completed_at)).where(JOBS.c.completed_at.is_not(None)),
 )

@@ -17,7 +17,8 @@ COMMANDS = (
     "", "init", "validate", "plan", "apply", "run-once", "serve", "enqueue", "status", "top", "jobs", "jobs list",
     "jobs show", "jobs logs", "jobs watch", "jobs cancel", "jobs retry", "schedules", "schedules list",
     "schedules next", "schedules pause", "schedules resume", "schedules trigger", "schedules backfill",
-    "schedules history", "config", "schema", "migrate", "migrate up", "migrate down", "migrate status", "migrate check", "migrate sql", "doctor",
+    "schedules history", "config", "schema", "migrate", "migrate up", "migrate down", "migrate status",
+    "migrate check", "migrate sql", "doctor",
 )  # fmt: skip
 HEAVY = (
     "sqlalchemy", "sqlmodel", "alembic", "jsonschema", "yaml", "pydantic", "watchfiles", "croniter", "asyncio", "rich",
