@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import os
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-import runner
 from runner.cli.config import AllowRemovals
 from runner.cli.main import cli
-from runner.cli.output import keep_stdout, note
+from runner.cli.output import keep_stdout
 from runner.cli.signals import stopping
 from runner.domain.errors import UsageError
 
@@ -23,7 +21,6 @@ if TYPE_CHECKING:
     from runner.app import App
     from runner.assembly import Roles
     from runner.config.load import Loaded
-    from runner.domain.schedule import Definitions
     from runner.engine.notify import Notify
     from runner.engine.service import Service
     from runner.settings import Settings
@@ -104,44 +101,25 @@ class Call:
             app.close()
 
     def _run(self, app: App, loaded: Loaded) -> int:
+        from runner.cli.observed import observed
         from runner.engine.notify import Notify
-        from runner.telemetry.logs import configure_logging
 
-        found = app.settings
-        is_console = found.log_format == "console" or (found.log_format == "auto" and sys.stderr.isatty())
-        logs = configure_logging(found.log_level, is_console, sys.stderr)
-        app.events.subscribe(logs.tell)
-        follower = app.follower(applies=self.applies)
-        definitions = follower.begin(
-            loaded, datetime.now(UTC), last_good=self.last_good, allow_removals=self.allow_removals
-        )
-        notify = Notify.of(os.environ)
-        app.events.subscribe(notify.tell)
-        with (
-            self._measured(app, definitions) as know,
-            app.service(follower, self._roles(found), definitions) as service,
-            stopping(service.stop, service.reload),
-            _watched(service, notify),
-        ):
-            follower.listeners.append(know)
-            return 1 if service.run() else 0
-
-    @contextmanager
-    def _measured(self, app: App, definitions: Definitions) -> Iterator[Callable[[Definitions], None]]:
-        """The metrics' page, where one is wanted; what is given is to be told of each file that is taken over."""
-        if self.metrics_port is None:
-            yield lambda found: None
-            return
-        from runner.storage.depths import queue_depths
-        from runner.telemetry.metrics import Metrics, start_metrics_server
-
-        metrics = Metrics(runner.__version__, lambda: queue_depths(app.database, datetime.now(UTC)))
-        metrics.know(definitions)
-        app.events.subscribe(metrics.tell)
-        server = start_metrics_server(metrics, self.metrics_port)
-        note(f"metrics: {server.url}")
-        with closing(server):
-            yield metrics.know
+        with observed(app, self.metrics_port) as watch:
+            follower = app.follower(applies=self.applies)
+            definitions = follower.begin(
+                loaded, datetime.now(UTC), last_good=self.last_good, allow_removals=self.allow_removals
+            )
+            follower.listeners.append(watch.know)
+            watch.know(definitions)
+            notify = Notify.of(os.environ)
+            app.events.subscribe(notify.tell)
+            with (
+                app.service(follower, self._roles(app.settings), definitions) as service,
+                stopping(service.stop, service.reload),
+                _watched(service, notify),
+            ):
+                watch.connect(service)
+                return 1 if service.run() else 0
 
     def _roles(self, settings: Settings) -> Roles:
         from runner.assembly import Roles

@@ -7,13 +7,14 @@ import logging
 import threading
 from collections.abc import Mapping, MutableMapping
 from contextlib import suppress
-from typing import Any, TextIO
+from typing import Any, TextIO, cast
 
 import structlog
 
 from runner.domain.errors import UsageError
 from runner.telemetry import Event, JobSettled, ServiceStarted, ServiceStopped, current_run
 from runner.telemetry.flood import Flood
+from runner.telemetry.printed import Printed
 from runner.telemetry.wording import Line, bound, lines, many, routine
 
 LEVELS = ("debug", "info", "warning", "error")
@@ -55,6 +56,19 @@ class Logs:
         for line in lines(event):
             self._write(line)
 
+    def printed(self, name: str) -> TextIO:
+        """A stream for the place of `sys.stdout` or `sys.stderr`: each line that is printed is a line of the log."""
+        return cast("TextIO", Printed(lambda text: self.say({"event": text, "logger": name}, "info"), self.sink.stream))
+
+    def say(self, entry: Entry, level: str) -> None:
+        """A line of somebody else's, bound to the run that this code works for."""
+        run = current_run.get()
+        if run is not None:
+            entry.update(bound(run))
+        for processor in COMMON:
+            entry = processor(None, level, entry)
+        self.sink.msg(self.render(None, level, entry))
+
     def _is_told(self, loudness: str, event: Event) -> bool:
         if self._level == "info" and loudness == "info" and isinstance(event, JobSettled):
             return self._flood.admits(event.run.type)
@@ -90,14 +104,14 @@ class _Sink:
     """The stream. Jobs go on where nobody reads it any more or its disk is full."""
 
     def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
+        self.stream = stream
         self._lock = threading.Lock()
 
     def msg(self, text: str) -> None:
-        encoding = self._stream.encoding or "utf-8"
+        encoding = self.stream.encoding or "utf-8"
         with self._lock, suppress(OSError, ValueError):
-            self._stream.write(text.encode(encoding, "backslashreplace").decode(encoding) + "\n")
-            self._stream.flush()
+            self.stream.write(text.encode(encoding, "backslashreplace").decode(encoding) + "\n")
+            self.stream.flush()
 
     debug = info = warning = error = critical = msg
 
@@ -114,13 +128,10 @@ class _Records(logging.Handler):
             text = record.getMessage()
         except (TypeError, ValueError) as error:  # a library's own mistake in its format
             text = f"{record.msg} ({error})"
-        run = current_run.get()
-        entry: Entry = {"event": text, "logger": record.name} | ({} if run is None else bound(run))
+        entry: Entry = {"event": text, "logger": record.name}
         if record.exc_info:
             entry["exc_info"] = record.exc_info
-        for processor in COMMON:
-            entry = processor(None, record.levelname.lower(), entry)
-        self._logs.sink.msg(self._logs.render(None, record.levelname, entry))
+        self._logs.say(entry, record.levelname.lower())
 
 
 def _arranged(_: Any, __: str, entry: Entry) -> Entry:

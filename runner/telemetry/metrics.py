@@ -37,6 +37,7 @@ class Metrics:
     """A subscriber: `events.subscribe(metrics.tell)`. The callables are asked at each scrape, in its thread."""
 
     def __init__(self, version: str, depths: Depths, leaked_threads: Callable[[], int] = lambda: 0) -> None:
+        self.leaked_threads = leaked_threads
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = CollectorRegistry()
         self._known = Known()
@@ -54,7 +55,7 @@ class Metrics:
         self._config_ok = one(Gauge, "runner_config_ok", "1 where the file as it is now is in force, else 0.")
         self._revision = one(Gauge, "runner_config_revision", "The revision in force.")
         one(Gauge, "runner_jobs_running", "Runs of this process.").set_function(lambda: len(self._running))
-        one(Gauge, "runner_leaked_threads", "Handlers that were given up and go on.").set_function(leaked_threads)
+        one(Gauge, "runner_leaked_threads", "Handlers that were given up and go on.").set_function(self._leaked)
         series(Gauge, "runner_build_info", "The version, as a label.", "version").of(version).set(1)
         self._config_ok.set(1)
         self.registry.register(_Depths(depths, self._known))
@@ -66,6 +67,9 @@ class Metrics:
     def _series(self, kind: type[Any], name: str, text: str, *labels: str) -> Series:
         more = {"buckets": BUCKETS} if kind is Histogram else {}
         return Series(kind(name, text, labels, registry=self.registry, **more), labels, self._known)
+
+    def _leaked(self) -> int:
+        return self.leaked_threads()
 
     def page(self) -> bytes:
         """The text that Prometheus scrapes."""

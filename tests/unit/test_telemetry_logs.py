@@ -7,9 +7,11 @@ import json
 import logging
 import subprocess
 import sys
+import threading
 import typing
 import warnings
 from collections.abc import Iterator
+from contextlib import redirect_stdout
 from datetime import datetime, timedelta
 from random import Random
 from typing import Any
@@ -41,6 +43,7 @@ from runner.telemetry import (
     TracesUnavailable,
     WorkerRescued,
     flood,
+    inside,
 )
 from runner.telemetry.logs import Logs, configure_logging
 from tests.factories import NOW, SECOND, make_run
@@ -331,6 +334,21 @@ def test_a_terminal_without_unicode_gets_escapes() -> None:
     stream = io.TextIOWrapper(raw, encoding="ascii")
     Logs("info", is_terminal=True, stream=stream).tell(FiringFailed("nightly", "schön"))
     assert rb"sch\xf6n" in raw.getvalue()
+
+
+def test_what_is_printed_keeps_the_form() -> None:
+    """A line is a line of the log, bound to its run; a line without an end waits for it, each thread's for its own."""
+    stream = io.StringIO()
+    out = Logs("info", is_terminal=False, stream=stream).printed("stdout")
+    with inside(make_run(id=12)), redirect_stdout(out):
+        print("half ", end="")
+        other = threading.Thread(target=print, args=("of another thread",))
+        other.start()
+        other.join()
+        print("whole\n\nand more")
+    entries = [json.loads(line) for line in stream.getvalue().splitlines()]
+    assert [one["event"] for one in entries] == ["of another thread", "half whole", "and more"]
+    assert (entries[1]["job_id"], entries[1]["logger"]) == (12, "stdout")
 
 
 def test_importing_events_imports_no_library() -> None:

@@ -1,0 +1,160 @@
+"""A real `runner serve`, as a log shipper, Prometheus and a collector of traces see it."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+DEADLINE = 60.0
+REQUEST = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+FILE = """version: 1
+job_types:
+  speaks: {handler: handlers.words.speaks}
+"""
+HANDLER = """
+import logging
+def speaks(ctx, payload):
+    print("printed")
+    logging.getLogger("lib").warning("logged")
+"""
+
+
+class Service:
+    """A process of `runner serve`, and its log."""
+
+    def __init__(self, folder: Path, *arguments: str, **environ: str) -> None:
+        self.folder, self.log = folder, folder / "serve.log"
+        clean = {name: value for name, value in os.environ.items() if not name.startswith(("RUNNER_", "OTEL_"))}
+        self.environ = clean | environ
+        with self.log.open("w") as file:
+            command = [sys.executable, "-m", "runner", "serve", *arguments]
+            self.process = subprocess.Popen(command, cwd=folder, env=self.environ, stdout=file, stderr=file)
+
+    def lines(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self.log.read_text().splitlines(keepends=True) if line.endswith("\n")]
+
+    def told(self, event: str) -> dict[str, Any]:
+        eventually(lambda: [one for one in self.lines() if one["event"] == event], f"{event} in {self.log}")
+        return next(one for one in self.lines() if one["event"] == event)
+
+    def run(self, *words: str) -> str:
+        done = subprocess.run(
+            [sys.executable, "-m", "runner", *words], cwd=self.folder, env=self.environ, capture_output=True, text=True,
+            check=True, timeout=DEADLINE,
+        )  # fmt: skip
+        return done.stdout
+
+    def stop(self) -> int:
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(DEADLINE)
+
+
+def eventually(condition: Callable[[], object], what: str) -> None:
+    deadline = time.monotonic() + DEADLINE
+    while not condition():
+        assert time.monotonic() < deadline, f"{what} did not come within {DEADLINE:g} s"
+        time.sleep(0.02)
+
+
+def scraped(url: str) -> dict[str, float]:
+    families = text_string_to_metric_families(httpx.get(url, timeout=10).text)
+    return {f"{one.name}{sorted(one.labels.values())}": one.value for family in families for one in family.samples}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "schedules.yaml").write_text(FILE, encoding="utf-8")
+    (tmp_path / "handlers").mkdir()
+    (tmp_path / "handlers" / "__init__.py").touch()
+    (tmp_path / "handlers" / "words.py").write_text(HANDLER, encoding="utf-8")
+    return tmp_path
+
+
+@pytest.fixture
+def collector() -> Iterator[tuple[str, list[bytes]]]:
+    """An endpoint for OTLP over HTTP, and what it was sent."""
+    got: list[bytes] = []
+
+    class Collector(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["content-length"]))
+            got.append(gzip.decompress(body) if "content-encoding" in self.headers else body)
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None: ...
+
+    with HTTPServer(("127.0.0.1", 0), Collector) as server:
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}", got
+        server.shutdown()
+
+
+def test_a_service_is_seen_in_its_log_its_metrics_and_its_traces(
+    folder: Path, collector: tuple[str, list[bytes]]
+) -> None:
+    """One job, told by each: lines that are all JSON and name it, counters, a span in the trace of its enqueue."""
+    endpoint, spans = collector
+    service = Service(folder, "--metrics-port", "0", OTEL_EXPORTER_OTLP_ENDPOINT=endpoint)
+    try:
+        url = service.told("serving")["address"]
+        service.environ["TRACEPARENT"] = REQUEST
+        service.run("enqueue", "speaks")
+        settled = service.told("job completed")
+        seen = scraped(url)
+    finally:
+        code = service.stop()
+
+    assert code == 0
+    mine = [(one["event"], one["logger"]) for one in service.lines() if one.get("job_id") == 1 and "logger" in one]
+    assert sorted(mine) == [("logged", "lib"), ("printed", "stdout")]
+    assert (settled["type"], settled["run_number"], settled["worker_id"]) == ("speaks", 1, settled["worker_id"])
+    assert service.lines()[-1]["event"] == "stopped"
+    assert seen["runner_jobs_settled_total['completed', 'speaks']"] == 1
+    assert seen["runner_config_ok[]"] == 1
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(url, timeout=10)
+    (sent,) = spans
+    assert b"process speaks" in sent
+    assert bytes.fromhex(REQUEST.split("-")[1]) in sent
+    assert bytes.fromhex(REQUEST.split("-")[2]) in sent
+
+
+def test_a_rejected_file_is_seen_from_the_start(folder: Path) -> None:
+    """With --last-good a broken file is in the log, and in `runner_config_ok`, of a service that has just begun."""
+    first = Service(folder)
+    first.told("serving")
+    assert first.stop() == 0
+    (folder / "schedules.yaml").write_text(FILE.replace("handler:", "handle:"), encoding="utf-8")
+    service = Service(folder, "--last-good", "--metrics-port", "0")
+    try:
+        seen = scraped(service.told("serving")["address"])
+    finally:
+        service.stop()
+    assert (seen["runner_config_ok[]"], seen["runner_config_revision[]"]) == (0, 1)
+    assert service.told("configuration rejected: revision 1 stays in force")["problems"] >= 1
+
+
+def test_a_port_that_is_taken_is_one_clear_error(folder: Path) -> None:
+    """Before anything is served: the address, the reason, a remedy, and exit 2."""
+    with HTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as taken:
+        service = Service(folder, "--metrics-port", str(taken.server_port))
+        assert service.process.wait(DEADLINE) == 2
+    error, remedy = service.log.read_text().splitlines()
+    assert error == f"error: metrics cannot be served on 127.0.0.1:{taken.server_port}: Address already in use"
+    assert remedy == "help: another --metrics-port"
