@@ -11,7 +11,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from benchmarks import claims, files, schedules
+from benchmarks import claims, files, latency, schedules
 from benchmarks.measure import Row, machine, table
 
 
@@ -22,7 +22,7 @@ def main() -> None:
     options = parser.parse_args()
     rows: list[Row] = []
     with tempfile.TemporaryDirectory(prefix="runner-bench-") as folder:
-        for measure in (claims.run, schedules.run, files.run):
+        for measure in (claims.run, latency.run, schedules.run, files.run):
             sys.stderr.write(f"{measure.__module__} ...\n")
             rows += measure(Path(folder), options.depth, options.schedules)
     print(machine())
