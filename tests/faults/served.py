@@ -45,10 +45,11 @@ class Served:
     project: Project
     pid: int
     log: Path
+    parent: Zygote
 
     @property
     def code(self) -> int | None:
-        return zygote().code(self.pid)
+        return self.parent.code(self.pid)
 
     def harm(self, number: signal.Signals) -> None:
         """Send a signal and note it in the history."""
@@ -109,15 +110,18 @@ def lines_of(log: Path) -> list[dict[str, Any]]:
     return found
 
 
-def serve(project: Project, *arguments: str, wait: bool = True, **environ: str) -> Served:
+def serve(
+    project: Project, *arguments: str, wait: bool = True, by: Zygote | None = None, **environ: str
+) -> Served:  # fmt: skip
     """Start one, and wait until it serves. Each job has its line in the log."""
     number = len(list(project.traces.glob("serve-*.log"))) + 1
     log = project.traces / f"serve-{number}.log"
     log.touch()
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("RUNNER_", "DATABASE_URL"))}
     settings = {"RUNNER_LOG_LEVEL": "debug", "RUNNER_LOG_FORMAT": "json"}
-    pid = zygote().start(["serve", *arguments], project.folder, clean | settings | environ, log)
-    made = Served(project, pid, log)
+    parent = by or zygote()
+    pid = parent.start(["serve", *arguments], project.folder, clean | settings | environ, log)
+    made = Served(project, pid, log, parent)
     project.served.append(made)
     if wait:
         made.await_told("serving")
@@ -129,14 +133,15 @@ def apply(project: Project) -> None:
     assert code == 0, said
 
 
-def command(project: Project, *arguments: str, **environ: str) -> tuple[int, str]:
+def command(project: Project, *arguments: str, by: Zygote | None = None, **environ: str) -> tuple[int, str]:
     """Run another command to its end: exit code, and all that it said."""
     log = project.traces / "command.log"
     log.unlink(missing_ok=True)
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("RUNNER_", "DATABASE_URL"))}
-    pid = zygote().start(arguments, project.folder, clean | environ, log)
-    eventually(lambda: zygote().code(pid) is not None, f"the end of runner {' '.join(arguments)}")
-    return zygote().code(pid) or 0, log.read_text()
+    parent = by or zygote()
+    pid = parent.start(arguments, project.folder, clean | environ, log)
+    eventually(lambda: parent.code(pid) is not None, f"the end of runner {' '.join(arguments)}")
+    return parent.code(pid) or 0, log.read_text()
 
 
 # ---- the history
