@@ -17,6 +17,8 @@ from typing import Any
 
 import httpx
 import pytest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from prometheus_client.parser import text_string_to_metric_families
 
 DEADLINE = 60.0
@@ -27,9 +29,11 @@ job_types:
 """
 HANDLER = """
 import logging
+from opentelemetry import trace
 def speaks(ctx, payload):
     print("printed")
     logging.getLogger("lib").warning("logged")
+    trace.get_tracer("handler").start_span("inside").end()
 """
 
 
@@ -74,6 +78,12 @@ def eventually(condition: Callable[[], object], what: str) -> None:
 def scraped(url: str) -> dict[str, float]:
     families = text_string_to_metric_families(httpx.get(url, timeout=10).text)
     return {f"{one.name}{sorted(one.labels.values())}": one.value for family in families for one in family.samples}
+
+
+def decoded(body: bytes) -> Iterator[Span]:
+    for resource in ExportTraceServiceRequest.FromString(body).resource_spans:
+        for scope in resource.scope_spans:
+            yield from scope.spans
 
 
 @pytest.fixture
@@ -129,10 +139,10 @@ def test_a_service_is_seen_in_its_log_its_metrics_and_its_traces(
     assert seen["runner_config_ok[]"] == 1
     with pytest.raises(httpx.ConnectError):
         httpx.get(url, timeout=10)
-    (sent,) = spans
-    assert b"process speaks" in sent
-    assert bytes.fromhex(REQUEST.split("-")[1]) in sent
-    assert bytes.fromhex(REQUEST.split("-")[2]) in sent
+    sent = {span.name: span for body in spans for span in decoded(body)}
+    run, inside = sent["process speaks"], sent["inside"]
+    assert (run.trace_id.hex(), run.parent_span_id.hex()) == tuple(REQUEST.split("-")[1:3])
+    assert (inside.trace_id, inside.parent_span_id) == (run.trace_id, run.span_id)
 
 
 def test_a_rejected_file_is_seen_from_the_start(folder: Path) -> None:
