@@ -157,8 +157,6 @@ def service(app: App, follower: Follower, roles: Roles, definitions: Definitions
             ticks["janitor"] = _janitor(app, runs.worker_id, scheduler).tick
         if roles.fires:
             ticks["scheduler"] = scheduler.tick
-            app.database.bell.listen(clocks["scheduler"].wake)
-            stack.callback(app.database.bell.forget, clocks["scheduler"].wake)
         loops = [Loop(name, tick, clocks[name], emit) for name, tick in ticks.items()]
         follower.listeners.append(lambda found: _take_over(found, runs, clocks))
 

@@ -20,7 +20,7 @@ from runner.storage.schedules import ScheduleStore
 from runner.storage.serial import schedule_from
 from runner.telemetry import Emit, FiringFailed, SlotsDecided
 
-LONGEST_WAIT = 5.0  # seconds, after which a time that another process has set is seen
+LONGEST_WAIT = 2.0  # seconds, after which a time that another process has set is seen
 MOST_BACKFILLED = 1000
 
 

@@ -50,9 +50,12 @@ class Loop:
         self._ended.set()
         self.clock.wake()
 
-    def join(self) -> None:
+    def join(self, is_done: Callable[[], bool] = lambda: True) -> None:
+        """Wait for its end; where something is left to do then, one tick more."""
         if self._thread is not None:
             self._thread.join(JOIN)
+            if not self._thread.is_alive() and not is_done():
+                self._once()
 
     def _serve(self) -> None:
         try:
@@ -143,8 +146,13 @@ class Service:
         drained, released = self._drain(working[0], deadline, why) if working else (0, 0)
         for loop in self.loops:
             loop.stop()
-            loop.join()
+        for loop in self.loops:
+            loop.join(self._is_settled if loop in working else lambda: True)
         self.emit(ServiceStopped(why, drained, released, time.monotonic() - began))
+
+    def _is_settled(self) -> bool:
+        """Not where something ended after the last tick had begun."""
+        return self.worker is None or not self.worker.has_work()
 
     def _drain(self, loop: Loop, deadline: float, why: str) -> tuple[int, int]:
         worker = self.worker

@@ -150,7 +150,7 @@ def stamp(when: datetime) -> str:
 
 
 def moment(text: str) -> datetime:
-    return datetime.fromisoformat(text).replace(tzinfo=UTC)
+    return datetime.fromisoformat(f"{text}+00:00")
 
 
 def _cursor(connection: Connection) -> Any:

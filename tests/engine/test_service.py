@@ -274,3 +274,28 @@ def test_a_loop_in_one_tick_for_too_long_is_not_lively() -> None:
 
     assert seen == [True, False]
     assert service.is_lively(0), "between two ticks it hangs in none"
+
+
+def test_what_ends_while_the_last_tick_runs_is_settled(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A slow database at the end: the outcome that came in meanwhile is not left to a rescue."""
+    bench.define(kind("hold"))
+    now_due(bench)
+    job_id = bench.enqueue("hold", {"gate": "here"})
+    with service_of(bench) as service, serving(service):
+        eventually(lambda: bench.state(job_id) == "running")
+        (loop,) = [one for one in service.loops if one.name == "worker"]
+        real = loop.tick
+        slow = threading.Event()
+
+        def tick(now: datetime) -> float:
+            pause: float = real(now)
+            if bench.of(StopRequested) and not slow.is_set():
+                slow.set()
+                gate("here").opened.set()
+                eventually(lambda: service.worker is not None and not service.worker.executor.running())
+                loop.stop()
+            return pause
+
+        monkeypatch.setattr(loop, "tick", tick)
+        service.stop("SIGTERM")
+    assert bench.state(job_id) == "completed"
