@@ -26,7 +26,7 @@ CATCHES_EVERYTHING = {
     "runner/engine/process.py": "whatever the start of a process raises is handed to the caller, who raises it",
     "runner/engine/handlers.py": "around the import of user code",
     "runner/engine/service.py": "around a tick, and around a loop, whose death is told",
-    "runner/storage/database.py": "a connection in an unknown state is closed, whatever the reason, and the error goes on",
+    "runner/storage/database.py": "a connection in an unknown state is closed, and the error goes on",
     "runner/cli/main.py": "the last net: a bug of ours is one sentence, and RUNNER_DEBUG shows the traceback",
     "runner/testing/handlers.py": "around user code, in its own test",
     "handlers/feeds.py": "parsers of foreign input fail in ways that they do not announce",
