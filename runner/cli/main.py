@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from runner.settings import Settings
 
 YEARS = range(1970, 2200)  # of a time on the command line; beyond, its distance from now is no time to count slots over
+LAST_CALL = 5.0  # seconds
 ORDER = ("init", "validate", "plan", "apply", "run-once", "serve", "enqueue", "status", "top", "jobs", "schedules",
          "config", "schema", "migrate", "doctor")  # fmt: skip
 
@@ -175,7 +177,25 @@ def _leave(code: int) -> NoReturn:
     """End; what could not be printed for want of space makes a good end a bad one."""
     if lost_output:
         note(f"error: the output could not be written: {lost_output[0].strerror}")
-    sys.exit(code or int(bool(lost_output)))
+    code = code or int(bool(lost_output))
+    _last_call(code)
+    sys.exit(code)
+
+
+def _last_call(code: int) -> None:
+    """The interpreter waits for threads that are no daemons: one that a handler has left must not hold it for ever."""
+    left = sum(not thread.daemon for thread in threading.enumerate()) - 1
+    if left > 0:
+        timer = threading.Timer(LAST_CALL, _end_without, (left, code))
+        timer.daemon = True
+        timer.start()
+
+
+def _end_without(left: int, code: int) -> None:
+    which = "a thread" if left == 1 else f"{left} threads"
+    note(f"warning: {which} that handlers have started did not end; the process ends all the same")
+    sys.stdout.flush()
+    os._exit(code)
 
 
 def _problems(error: ConfigInvalid) -> None:
