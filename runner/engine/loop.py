@@ -33,9 +33,9 @@ class Clock:
             while True:
                 self._bell.get_nowait()
 
-    def idle(self, seconds: float) -> None:
-        """Wait where nothing is going on that could wake us. May end early."""
-        self.wait(min(seconds, SIGNAL_LOOK))
+    def idle(self, seconds: float, longest: float = LONGEST_WAIT) -> None:
+        """Wait where nothing is going on that could wake us, and no longer than `longest`. May end early."""
+        self.wait(min(seconds, longest, SIGNAL_LOOK))
 
 
 class SimulatedClock(Clock):
@@ -50,5 +50,6 @@ class SimulatedClock(Clock):
     def now(self) -> datetime:
         return self._start + self._jumped + timedelta(seconds=time.monotonic() - self._began)
 
-    def idle(self, seconds: float) -> None:
+    def idle(self, seconds: float, longest: float = LONGEST_WAIT) -> None:
+        """Takes no time, however far it goes."""
         self._jumped += timedelta(seconds=max(seconds, 0))

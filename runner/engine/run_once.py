@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -187,12 +188,11 @@ class RunOnce:
         return (job.run_at - now).total_seconds()
 
     def _rest(self, pause: float, deadline: float | None) -> None:
-        if deadline is not None:
-            pause = min(pause, max(deadline - time.monotonic(), 0.0))
+        left = math.inf if deadline is None else max(deadline - time.monotonic(), 0.0)
         if self.worker.has_work() or pause <= LOOK:
-            self.clock.wait(min(pause, LOOK) if self._stop else pause)
+            self.clock.wait(min(pause, left, LOOK) if self._stop else min(pause, left))
         else:
-            self.clock.idle(pause)
+            self.clock.idle(pause, left)
 
     def _mine(self) -> list[Job]:
         return self.jobs.get_many(sorted(self.mine))

@@ -37,5 +37,5 @@ class FrozenClock(Clock):
         else:
             self.move(max(seconds, 0.0))
 
-    def idle(self, seconds: float) -> None:
+    def idle(self, seconds: float, longest: float = 0.0) -> None:
         self.move(max(seconds, 0.0))

@@ -391,6 +391,16 @@ def test_a_timeout_interrupts_a_wait(bench: Bench) -> None:
     assert (report.stopped_by, states(report)) == ("timeout", ["pending"])
 
 
+def test_a_timeout_counts_real_time_only(bench: Bench) -> None:
+    """By a clock that jumps, a wait of an hour passes within a `--timeout` of a minute."""
+    bench.define(kind("fail_first", retry=RetryPolicy(delay=(HOUR,), max_delay=HOUR)))
+    bench.enqueue("fail_first", {"times": 1})
+    with bench.drain(Options(timeout=MINUTE), clock=SimulatedClock(NOW)) as drain:
+        report = drain.run()
+
+    assert (report.stopped_by, states(report)) == (None, ["completed"])
+
+
 @pytest.mark.usefixtures("short_grace")
 def test_a_stop_gives_up_who_does_not_listen(bench: Bench) -> None:
     """A handler that never calls `ctx` does not keep a stopped run: its job is released without it."""
