@@ -10,7 +10,6 @@ import os
 import resource
 import signal
 import sys
-import traceback
 from contextlib import suppress
 from datetime import UTC, datetime
 from multiprocessing.connection import Connection
@@ -28,7 +27,7 @@ from runner.engine.outbox import Outbox
 
 PR_SET_PDEATHSIG = 1
 M_ARENA_MAX = -8
-SPARE = 1024 * 1024  # bytes, to tell of the memory limit with
+SPARE = 4 * 1024 * 1024  # bytes, to tell of the memory limit with: the handler may keep all the rest
 
 
 def serve(pipe: Connection, parent: int, limits: Limits, lease: Lease) -> None:
@@ -61,23 +60,22 @@ def _run(
     spare = bytearray(SPARE if limits.memory else 0)
     try:
         with Voice(outbox, lambda: datetime.now(UTC)):
-            function = _function(folder, path)
-            value = function(context, run.payload)
-            if asyncio.iscoroutine(value):
-                value = asyncio.run(value)
+            try:
+                value = _function(folder, path)(context, run.payload)
+                if asyncio.iscoroutine(value):
+                    value = asyncio.run(value)
+            finally:
+                spare.clear()  # before anything is called: Python itself crashes where it has no memory for a frame
         outcome = outcomes.returned(value)
     except BaseException as error:  # user code, as in backends.call
-        spare.clear()
         outcome = _out_of_memory(error, limits) or outcomes.raised(error, stop)
     return outcome, context
 
 
 def _out_of_memory(error: BaseException, limits: Limits) -> Failed | None:
-    """What the handler still holds is let go first: there may be nothing left to tell it with."""
     is_out = isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM)
     if not is_out or limits.memory is None:
         return None
-    traceback.clear_frames(error.__traceback__)
     said = f"the memory_limit of {limits.memory} is used up: {outcomes.described(error)}"
     return Failed(said, outcomes.kinds_of(error))
 

@@ -16,6 +16,7 @@ import pytest
 
 from runner.domain.retry import RetryPolicy
 from runner.engine.executor import GRACE
+from runner.engine.warden import Warden
 from runner.engine.worker import Worker
 from runner.telemetry import JobProgressed
 from tests.engine.bench import Bench, eventually, kind
@@ -77,9 +78,9 @@ def test_a_process_runs_the_handler_and_its_words_arrive(bench: Bench) -> None:
         ("unpicklable", "the result is not JSON: Object of type lock is not JSON serializable"),
         ("not json", "the result is not JSON: Object of type set is not JSON serializable"),
         ("child", "ctx.enqueue: the payload is not JSON: cannot pickle '_thread.lock' object"),
-        ("memory", "the memory_limit of 400MB is used up: MemoryError"),
-        ("memory at once", "the memory_limit of 400MB is used up: MemoryError"),
-        ("native", "the process of the handler was killed by SIGABRT; its memory_limit is 400MB"),
+        ("memory", "the memory_limit of 200MB is used up: MemoryError"),
+        ("memory at once", "the memory_limit of 200MB is used up: MemoryError"),
+        ("native", "the process of the handler was killed by SIGABRT; its memory_limit is 200MB"),
     ],
 )
 def test_a_crash_fails_one_attempt_while_a_neighbour_completes(
@@ -90,7 +91,7 @@ def test_a_crash_fails_one_attempt_while_a_neighbour_completes(
     A segfault, `os._exit`, a closed pipe, the memory limit, an exception, a result or a child job that cannot travel.
     """
     monkeypatch.setattr("runner.engine.process.DYING", 0.5)
-    limit = "400MB" if "limit" in words else None
+    limit = "200MB" if "limit" in words else None
     bench.define(
         kind("process_hold", isolation="process"),
         kind("process_dies", isolation="process", memory_limit=limit),
@@ -246,14 +247,14 @@ def test_limits_hold_for_the_child_and_make_their_own(bench: Bench) -> None:
 def test_a_child_that_ran_out_of_memory_is_replaced(bench: Bench) -> None:
     """What a handler has left behind is not missing to the next job."""
     bench.define(
-        *(kind(name, isolation="process", memory_limit="400MB", retry=ONCE) for name in ("process_dies", "process_id"))
+        *(kind(name, isolation="process", memory_limit="200MB", retry=ONCE) for name in ("process_dies", "process_id"))
     )
     with bench.worker(concurrency=1) as worker:
         before = bench.run(worker, bench.enqueue("process_id"))[0].result
         failed = bench.run(worker, bench.enqueue("process_dies", {"how": "memory"}))[0]
         after = bench.run(worker, bench.enqueue("process_id"))[0].result
 
-    assert "in _eaten" in (failed.error or ""), "the traceback leads to the handler's own line"
+    assert (failed.error or "").startswith("the memory_limit of 200MB is used up")
     assert before != after
 
 
@@ -307,6 +308,24 @@ def test_the_last_word_of_progress_comes_without_another(bench: Bench, tmp_path:
         assert bench.state(job_id) == "running"
         place.touch()
         bench.run(worker, job_id)
+
+
+def test_a_warden_kills_what_it_watches_and_nothing_else() -> None:
+    """A child that has ended is forgotten: its number may be another's by the time that the worker is gone."""
+    programs = [subprocess.Popen(["sleep", "300"], start_new_session=True) for _ in range(2)]
+    watched, forgotten = programs
+    warden = Warden()
+    try:
+        for program in programs:
+            warden.watch(program.pid)
+        warden.forget(forgotten.pid)
+        warden.close()
+        assert watched.wait(20) == -signal.SIGKILL
+        assert forgotten.poll() is None
+    finally:
+        for program in programs:
+            program.kill()
+            program.wait()
 
 
 PARENT = """
