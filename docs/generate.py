@@ -121,7 +121,7 @@ def _codes() -> dict[int, str]:
         0: "done and good (nothing due is good)",
         1: "done, and the answer is bad: a job failed, `validate` found errors, `doctor` found an error, "
         "`plan --exit-code` found changes, or runner itself failed, which is a bug",
-        124: "`run-once --timeout` passed",
+        124: "`--timeout` passed",
         130: "ended by SIGINT",
         143: "ended by SIGTERM",
     }

@@ -181,11 +181,11 @@ def _end(job: dict[str, Any]) -> str:
 
 def _obstacle(app: App, job: dict[str, Any], now: datetime) -> str | None:
     """Why it may be waited for in vain."""
-    seen = app.overviews.look(now)
+    workers = app.overviews.workers(now)
     if job["status"] == "running":
-        dead = [one for one in seen.workers if one.status.id == job["worker_id"] and one.life == "gone"]
+        dead = [one for one in workers if one.status.id == job["worker_id"] and one.life == "gone"]
         return "its worker is gone; the next serve or run-once makes good what it left" if dead else None
-    if job["run_at"] > now or any(worker.takes(job["queue"]) for worker in seen.workers):
+    if job["run_at"] > now or any(worker.takes(job["queue"]) for worker in workers):
         return None
     return f"no live worker takes queue {clean(job['queue'])}: runner serve, or runner run-once"
 

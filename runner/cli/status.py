@@ -190,8 +190,7 @@ def _tables(seen: Overview, skipped: Sequence[Skips]) -> None:
         print_line("no unfinished jobs")
     if seen.fires:
         print_line()
-        fires = [(fire.schedule, fire.starts, f"in {span(max(fire.at - seen.at, timedelta(0)))}", when(fire.at))
-                 for fire in seen.fires]  # fmt: skip
+        fires = [(fire.schedule, fire.starts, _ahead(fire.at, seen.at), when(fire.at)) for fire in seen.fires]
         print_table(("next fires", "starts", "", "at"), fires, "", cut=("starts", "next fires"))
     if skipped:
         print_line()
@@ -199,6 +198,10 @@ def _tables(seen: Overview, skipped: Sequence[Skips]) -> None:
         print_table(
             ("skipped (24 h)", "outcome", "slots", "last", "reason"), rows, "", cut=("reason", "skipped (24 h)")
         )
+
+
+def _ahead(value: datetime, now: datetime) -> str:
+    return f"in {span(value - now)}" if value > now else "now"
 
 
 def _queue(queue: QueueView, now: datetime) -> tuple[object, ...]:

@@ -45,13 +45,15 @@ class Overviews:
     def look(self, now: datetime, *, fires: int = 5) -> Overview:
         with self._database.read() as connection:
             revision = _revision(connection)
-            rows = [WorkerStatus(**row) for row in connection.execute(_WORKERS).mappings()]
-            running = {row.worker_id: row.jobs for row in connection.execute(_RUNNING_BY_WORKER)}
-            queues = _queues(connection, now)
-            schedules = _schedules(connection)
+            workers = self._workers(connection, revision, now)
+            queues = _marked(_queues(connection, now), workers)
             following = [NextFire(*row) for row in connection.execute(_FIRES, {"n": fires})]
-        workers = [self._seen(row, running.get(row.id, 0), revision, now) for row in rows]
-        return Overview(now, revision, workers, _marked(queues, workers), schedules, following)
+            return Overview(now, revision, workers, queues, _schedules(connection), following)
+
+    def workers(self, now: datetime) -> list[WorkerView]:
+        """These alone: quick, however much waits."""
+        with self._database.read() as connection:
+            return self._workers(connection, _revision(connection), now)
 
     def skipped(self, since: datetime) -> list[Skips]:
         """What was decided not to run since then, the most slots first."""
@@ -70,6 +72,11 @@ class Overviews:
         """What has ended, the last first."""
         with self._database.read() as connection:
             return [EndedJob(**row) for row in connection.execute(_ENDED, {"n": limit}).mappings()]
+
+    def _workers(self, connection: Connection, revision: RevisionMark | None, now: datetime) -> list[WorkerView]:
+        running = {row.worker_id: row.jobs for row in connection.execute(_RUNNING_BY_WORKER)}
+        rows = [WorkerStatus(**row) for row in connection.execute(_WORKERS).mappings()]
+        return [self._seen(row, running.get(row.id, 0), revision, now) for row in rows]
 
     def _seen(self, row: WorkerStatus, running: int, revision: RevisionMark | None, now: datetime) -> WorkerView:
         lock = self._is_free(Path(row.lock_file)) if row.lock_file else None
