@@ -37,7 +37,7 @@ class Janitor:
     retention: timedelta = timedelta(days=30)
     refresh: Callable[[datetime], object] = lambda now: None  # recomputes what may have changed with the zone data
     _next: dict[str, float] = field(default_factory=dict)
-    _seen: dict[str, tuple[int, float]] = field(default_factory=dict)
+    _seen: dict[str, tuple[tuple[int, datetime], float]] = field(default_factory=dict)
 
     def tick(self, now: datetime) -> float:
         """Rescue each time, refresh daily and prune hourly."""
@@ -65,7 +65,7 @@ class Janitor:
         gone = [*(worker.id for worker in dead), *sorted(orphaned)]
         rescued = sum(self._rescue(worker_id, now) for worker_id in gone)
         for worker in dead:
-            if worker.lock_file:
+            if worker.lock_file and is_free(Path(worker.lock_file)):  # who was stopped, and holds it, may go on
                 with suppress(OSError):
                     Path(worker.lock_file).unlink()
         if dead:
@@ -89,9 +89,10 @@ class Janitor:
     def _is_dead(self, worker: WorkerStatus) -> bool:
         if worker.lock_file and is_free(Path(worker.lock_file)):
             return True
-        beats, since = self._seen.get(worker.id, (-1, 0.0))
-        if beats != worker.beats:
-            self._seen[worker.id] = (worker.beats, time.monotonic())
+        beat = worker.beats, worker.last_heartbeat  # who was taken for dead and is back begins to count anew
+        seen, since = self._seen.get(worker.id, (None, 0.0))
+        if seen != beat:
+            self._seen[worker.id] = (beat, time.monotonic())
             return False
         return time.monotonic() - since >= worker.stalled_after
 

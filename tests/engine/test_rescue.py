@@ -178,7 +178,27 @@ def test_a_held_lock_does_not_make_a_silent_worker_live(bench: Bench, monotonic:
 
     assert janitor.rescue(NOW) == 1
     assert bench.state(run.id) == "pending"
+    assert is_free(lock.path) is False, "its lock stays: it tells of its end"
     lock.close()
+
+
+def test_who_was_taken_for_dead_and_is_back_begins_anew(bench: Bench, monotonic: Monotonic) -> None:
+    """A stopped worker that goes on makes itself known again, with no beat yet: that is not the old silence."""
+    stores = Stores(bench.app.database)
+    stores.workers.register(make_worker("far"))
+    janitor, run = make_janitor(bench), left_behind(bench, "far")
+    janitor.rescue(NOW)
+    monotonic.seconds += 60
+    assert janitor.rescue(NOW) == 1
+    stores.workers.register(make_worker("far", last_heartbeat=NOW + MINUTE))
+    run = left_behind(bench, "far")
+
+    assert janitor.rescue(NOW) == 0
+    monotonic.seconds += 59
+    assert janitor.rescue(NOW) == 0
+    monotonic.seconds += 1
+    assert janitor.rescue(NOW) == 1
+    assert bench.state(run.id) == "pending"
 
 
 def test_a_worker_that_cannot_beat_is_not_well_before_the_others_may_take_its_runs(bench: Bench) -> None:
