@@ -133,6 +133,8 @@ def forks(ctx: JobContext, payload: Payload) -> int:
         try:
             print("in the copy")
             LOGGER.info("in the copy")
+            if payload.get("speaks"):
+                ctx.log("in the copy")
         finally:
             os._exit(7)
     deadline = time.monotonic() + 20

@@ -297,10 +297,10 @@ def test_a_forked_copy_of_the_process_has_no_voice(bench: Bench) -> None:
 
 
 def test_a_forked_copy_of_a_child_has_no_pipe(bench: Bench) -> None:
-    """What a copy of a process handler prints is not sent to the worker."""
+    """What a copy of a process handler prints, or says to its context, is not sent to the worker."""
     bench.define(loud("forks", isolation="process"))
 
-    job = bench.run_one("forks")
+    job = bench.run_one("forks", {"speaks": True})
 
     assert (job.result, told(bench, job.id)) == (7, [("info", "before after")])
 

@@ -341,23 +341,38 @@ if __name__ == "__main__":
     bench.enqueue("process_starts", {"gate": sys.argv[1] + "/gate", "stubborn": True})
     with bench.worker() as worker:
         worker.tick(NOW)
+        processes = worker.executor._backends["process"]
+        if sys.argv[2] == "killed":
+            processes._nursery._warden._process.kill()
+            processes._nursery._warden._process.wait()
+        Path(sys.argv[1], "ready").touch()
         time.sleep(60)
 """
 
 
-def test_a_child_dies_with_its_parent(tmp_path: Path) -> None:
-    """A worker that is killed takes the processes of its handlers with it, and the programs that those started."""
+@pytest.mark.parametrize("warden", ["watches", "killed"])
+def test_a_child_dies_with_its_parent(tmp_path: Path, warden: str) -> None:
+    """A worker that is killed takes the processes of its handlers with it, and the programs that those started.
+
+    Where the warden was killed before, the children themselves die all the same.
+    """
     program = tmp_path / "parent.py"
     program.write_text(PARENT)
     root = str(Path(__file__).parents[2])
-    parent = subprocess.Popen([sys.executable, str(program), str(tmp_path)], env=os.environ | {"PYTHONPATH": root})
+    arguments = [sys.executable, str(program), str(tmp_path), warden]
+    parent = subprocess.Popen(arguments, env=os.environ | {"PYTHONPATH": root})
+    told = tmp_path / "gate.pid"
     try:
-        told = tmp_path / "gate.pid"
         eventually(told.exists, "the start of the handler")
-        family = [int(told.with_suffix(f".{who}").read_text()) for who in ("pid", "grandchild")]
-        assert all(map(is_alive, family))
+        child, started = (int(told.with_suffix(f".{who}").read_text()) for who in ("pid", "grandchild"))
+        eventually((tmp_path / "ready").exists)
+        assert is_alive(child)
+        assert is_alive(started)
     finally:
         parent.send_signal(signal.SIGKILL)
         parent.wait()
 
-    eventually(lambda: not any(map(is_alive, family)), "the death of all")
+    eventually(lambda: not is_alive(child), "the death of the child")
+    if warden == "killed":
+        os.kill(started, signal.SIGKILL)
+    eventually(lambda: not is_alive(started), "the death of what it has started")
