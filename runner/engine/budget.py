@@ -13,6 +13,8 @@ LOG_LINES = 100_000
 class LogBudget:
     """Of one run."""
 
+    __slots__ = ("_bytes", "_is_spent", "_lines")
+
     def __init__(self) -> None:
         self._bytes = 0
         self._lines = 0

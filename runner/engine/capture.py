@@ -28,6 +28,8 @@ class Voice:
     Safe to use from any thread, also from a signal handler in between.
     """
 
+    __slots__ = ("_begun", "_has_warned", "_lock", "_now", "_sink")
+
     def __init__(self, sink: Sink, now: Callable[[], datetime]) -> None:
         self._sink: Sink | None = sink
         self._now = now
@@ -74,9 +76,10 @@ class Voice:
     def close(self) -> None:
         """Say what has no end. From here on nothing belongs to this run."""
         with self._lock:
-            for (level, _), rest in self._begun.items():
-                self.say(level, _shown(rest))
-            self._begun.clear()
+            if self._begun:
+                for (level, _), rest in self._begun.items():
+                    self.say(level, _shown(rest))
+                self._begun.clear()
             self._sink = None
 
 
