@@ -79,6 +79,7 @@ def worker(
         app, worker_id, partial(_introduction, app, worker_id, selection, ear), follower,
         lambda: _stop_what_is_lost(app, worker_id, executor), lease.renewed_by,
     ) as heart:  # fmt: skip
+        made.well_since = lambda: heart.well_since
         guard = Pulse(lambda: _give_up_where_unheard(heart, executor), stalled_after / 12, "heartbeat-guard")
         flush = Pulse(recorder.flush, FLUSH, "recorder")
         recorder.connect(lambda run: _lost(app, executor, run), flush.ring)
@@ -154,7 +155,7 @@ def service(app: App, follower: Follower, roles: Roles, definitions: Definitions
         ticks: dict[str, Callable[[datetime], float]] = {"reloader": follower.tick}
         if runs is not None:
             ticks["worker"] = runs.tick
-            ticks["janitor"] = _janitor(app, runs.worker_id, scheduler).tick
+            ticks["janitor"] = _janitor(app, runs, scheduler).tick
         if roles.fires:
             ticks["scheduler"] = scheduler.tick
         loops = [Loop(name, tick, clocks[name], emit) for name, tick in ticks.items()]
@@ -187,11 +188,11 @@ def _started(app: App, worker: Worker | None, roles: Roles, definitions: Definit
     )
 
 
-def _janitor(app: App, worker_id: str, scheduler: Scheduler) -> Janitor:
+def _janitor(app: App, worker: Worker, scheduler: Scheduler) -> Janitor:
     return Janitor(
-        worker_id, app.workers, app.claims, app.pruning, app.events.emit, Random(),
+        worker.worker_id, app.workers, app.claims, app.pruning, app.events.emit, Random(),
         interval=min(app.settings.heartbeat.total_seconds(), 5.0), retention=app.settings.retention,
-        refresh=scheduler.refresh,
+        refresh=scheduler.refresh, well_since=worker.well_since,
     )  # fmt: skip
 
 

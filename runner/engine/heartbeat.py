@@ -140,11 +140,14 @@ class Heart:
     lost: Callable[[], None]
     said: Callable[[], Mapping[str, Any]] = dict
     _beaten: float = field(default_factory=time.monotonic)
+    _well_since: float = field(default_factory=time.monotonic)
 
     def beat(self) -> None:
         began = time.monotonic()
         is_known = self.store.beat(self.worker_id, datetime.now(UTC), **self.said())
         late = began - self._beaten
+        if not late < self.stalled_after * PATIENCE:
+            self._well_since = began
         self._beaten = began
         if late > LATE * self.interval:
             self.emit(LateBeat(late, self.interval))
@@ -155,3 +158,8 @@ class Heart:
     def is_well(self) -> bool:
         """Whether the others must still take this worker for alive. Well before they may not, it says no itself."""
         return time.monotonic() - self._beaten < self.stalled_after * PATIENCE
+
+    @property
+    def well_since(self) -> float | None:
+        """Since when, on the monotonic clock, our beats could be written all the time; None where they cannot now."""
+        return self._well_since if self.is_well else None

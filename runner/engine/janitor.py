@@ -25,7 +25,10 @@ HOURLY, DAILY = 3600.0, 86_400.0
 @dataclass(slots=True)
 class Janitor:
     """A worker is dead when its lock is free, or when the same beat was seen twice, `stalled_after` apart by our own
-    monotonic clock: a process that was stopped holds its lock, and a clock that jumps rescues nobody."""
+    monotonic clock: a process that was stopped holds its lock, and a clock that jumps rescues nobody.
+
+    While beats of our own cannot be written, those of others cannot either: `well_since` tells since when they can.
+    """
 
     worker_id: str
     workers: WorkerStore
@@ -36,6 +39,7 @@ class Janitor:
     interval: float = 5.0
     retention: timedelta = timedelta(days=30)
     refresh: Callable[[datetime], object] = lambda now: None  # recomputes what may have changed with the zone data
+    well_since: Callable[[], float | None] = lambda: 0.0
     _next: dict[str, float] = field(default_factory=dict)
     _seen: dict[str, tuple[tuple[int, datetime], float]] = field(default_factory=dict)
 
@@ -94,7 +98,8 @@ class Janitor:
         if seen != beat:
             self._seen[worker.id] = (beat, time.monotonic())
             return False
-        return time.monotonic() - since >= worker.stalled_after
+        well_since = self.well_since()
+        return well_since is not None and time.monotonic() - max(since, well_since) >= worker.stalled_after
 
     def _rescue(self, worker_id: str, now: datetime) -> int:
         runs = self.claims.running_of([worker_id])

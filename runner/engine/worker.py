@@ -63,6 +63,7 @@ class Worker:
     accepting: bool = True
     fail_fast: bool = False
     changed: Callable[[], bool] = lambda: True  # whether another connection has committed since the last call
+    well_since: Callable[[], float | None] = lambda: 0.0  # see Heart
     _next: _Known | None = None
     _is_idle: bool = False  # the last claim brought less than there was room for, and since then nothing changed
     _due: datetime | None = None  # while idle: when the next job is due

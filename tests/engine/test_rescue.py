@@ -15,6 +15,7 @@ import pytest
 
 from runner.domain.job import JobState, Run
 from runner.domain.retry import RetryPolicy
+from runner.engine import heartbeat
 from runner.engine import janitor as module
 from runner.engine.heartbeat import Heart, WorkerLock, introduce, is_free, new_worker_id
 from runner.engine.janitor import Janitor
@@ -208,6 +209,44 @@ def test_a_worker_that_cannot_beat_is_not_well_before_the_others_may_take_its_ru
     for seconds, is_well in ((0, True), (39, True), (41, False)):
         heart._beaten = began - seconds
         assert heart.is_well is is_well
+
+
+def test_who_could_not_beat_itself_buries_nobody(bench: Bench, monotonic: Monotonic) -> None:
+    """While nobody could write (the database was locked, we were stopped with its lock in hand), silence says nothing:
+    a worker is judged by a silence of `stalled_after` in which our own beats were written."""
+    left_behind(bench, "far")
+    janitor = make_janitor(bench)
+    well: list[float | None] = [0.0]
+    janitor.well_since = lambda: well[0]
+    janitor.rescue(NOW)
+    monotonic.seconds += 61
+    well[0] = None
+    assert janitor.rescue(NOW) == 0
+    well[0] = monotonic.seconds
+    assert janitor.rescue(NOW) == 0, "our first beat since then: theirs may be on its way"
+    monotonic.seconds += 59
+    assert janitor.rescue(NOW) == 0
+    monotonic.seconds += 1
+    assert janitor.rescue(NOW) == 1
+
+
+def test_since_when_a_worker_is_well(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Since its start; after beats that were too late, since the first that was written again; not before that."""
+    clock = Monotonic()
+    monkeypatch.setattr(heartbeat, "time", clock)
+    make_worker_row(bench, "me")
+    heart = Heart(bench.app.workers, "me", 10, 60, bench.events.append, lambda: None, dict, 1000.0, 1000.0)
+    clock.seconds += 39
+    heart.beat()
+    assert heart.well_since == 1000.0
+    clock.seconds += 41
+    assert heart.well_since is None
+    heart.beat()
+    assert heart.well_since == 1080.0
+
+
+def make_worker_row(bench: Bench, worker_id: str) -> None:
+    Stores(bench.app.database).workers.register(make_worker(worker_id))
 
 
 def test_a_late_beat_is_told(bench: Bench) -> None:

@@ -15,6 +15,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -27,6 +28,7 @@ from tests.faults.served import Served, command, history_of, serve
 STALLED_AFTER = 3.0  # seconds, in all forms but `lock`
 LONGEST = 600.0  # seconds: a form that takes longer hangs
 BULK = 500
+FEW = 10  # jobs, of which some are longer than two stops are apart: they must be let end
 LOCKED = 10.0  # seconds
 LOCKED_OUT, TRIES = 7, 5  # the exit code of a command that could not write, and how often it is called again
 
@@ -84,7 +86,7 @@ class Soak:
     longest: float  # seconds that a job takes
     environ: dict[str, str]
     live: list[Served] = field(default_factory=list)
-    stopped: list[tuple[float, Served]] = field(default_factory=list)
+    stopped: list[tuple[threading.Timer, Served]] = field(default_factory=list)
 
     def run(self, fault: Callable[[Soak], None]) -> History:
         deadline = time.monotonic() + LONGEST
@@ -93,12 +95,12 @@ class Soak:
         fault_at = time.monotonic() + self.every
         while next(fresh, 0) or self._unfinished():
             assert time.monotonic() < deadline, f"not done after {LONGEST:g} s; see {self.project.traces}"
-            self._go_on(time.monotonic())
             if time.monotonic() >= fault_at:
                 fault(self)
                 fault_at = max(fault_at + self.every, time.monotonic())
             time.sleep(max(min(fault_at - time.monotonic(), 0.05), 0))
-        self._go_on(deadline)
+        for timer, _ in self.stopped:
+            timer.join()
         codes = [one.stop() for one in self.live]
         assert codes == [0] * self.workers, f"exit codes {codes}; see {self.project.traces}"
         return history_of(self.project)
@@ -113,13 +115,16 @@ class Soak:
 
     def stop(self) -> None:
         """SIGSTOP of one that is at work, up to half of them at a time, for longer than the others wait for it."""
-        at_work = {row["pid"] for row in self.project.rows(AT_WORK)} - {served.pid for _, served in self.stopped}
-        free = [one for one in self.live if one.pid in at_work]
-        if free and len(self.stopped) < self.workers / 2:
+        held = [served.pid for timer, served in self.stopped if timer.is_alive()]
+        at_work = {row["pid"] for row in self.project.rows(AT_WORK)}
+        free = [one for one in self.live if one.pid in at_work and one.pid not in held]
+        if free and len(held) < self.workers / 2 and self._unfinished() > FEW:
             victim = self.rng.choice(free)
             victim.harm(signal.SIGSTOP)
-            until = time.monotonic() + STALLED_AFTER * self.rng.uniform(1.8, 2.4)
-            self.stopped.append((until, victim))
+            # By a thread of its own: who waits for the lock that it holds must not be who lets it go on.
+            timer = threading.Timer(STALLED_AFTER * self.rng.uniform(1.8, 2.4), victim.harm, [signal.SIGCONT])
+            timer.start()
+            self.stopped.append((timer, victim))
 
     def lock(self) -> None:
         """Another program holds the write lock of the database for ten seconds."""
@@ -128,12 +133,6 @@ class Soak:
         script = [sys.executable, "-c", HOLD_THE_LOCK, str(self.project.database), str(LOCKED)]
         self.project.locks.append(subprocess.Popen(script, stdout=subprocess.DEVNULL))
         self.project.note("fault", fault="lock", at=time.time())
-
-    def _go_on(self, now: float) -> None:
-        for until, served in list(self.stopped):
-            if now >= until:
-                served.harm(signal.SIGCONT)
-                self.stopped.remove((until, served))
 
     # ---- load
 
