@@ -92,6 +92,15 @@ def stuck(ctx, payload):
         time.sleep(0.005)
     trace(ctx, "end")
     return {"attempt": ctx.attempt, "run": run_number(ctx)}
+
+
+def turn(ctx, payload):
+    """Until the file `open-N` appears, N being its run number; never asks whether it should stop."""
+    trace(ctx, "begin")
+    while not (FOLDER / f"open-{run_number(ctx)}").exists():
+        time.sleep(0.001)
+    trace(ctx, "end")
+    return {"attempt": ctx.attempt, "run": run_number(ctx)}
 '''
 
 FILE = """
@@ -104,6 +113,7 @@ job_types:
   process: {handler: handlers.traces.plain, isolation: process, max_stalls: 50}
   quick: {handler: handlers.traces.quick, max_stalls: 50}
   stuck: {handler: handlers.traces.stuck, max_stalls: 50}
+  turn: {handler: handlers.traces.turn, max_stalls: 50}
 """
 
 

@@ -185,6 +185,29 @@ def finish(project: Project, served: Served, jobs: list[int]) -> None:
     assert [row["stalls"] for row in history.of("job")] == [1] * len(jobs)
 
 
+def test_the_end_of_a_run_that_is_another_s(project: Project) -> None:
+    """Handlers that end in the moment in which their worker goes on: their results are refused, while the same jobs are
+    running elsewhere."""
+    apply(project)
+    jobs = [enqueue(project, "turn") for _ in range(4)]
+    stopped = serve(project, **QUICK_BEATS)
+    eventually(lambda: project.count("begin") == 4, "four handlers at work")
+    other = serve(project, **QUICK_BEATS)
+    stopped.harm(signal.SIGSTOP)
+    eventually(lambda: project.count("begin") == 8, "all four to run at the other")
+    (project.folder / "open-1").touch()
+    stopped.harm(signal.SIGCONT)
+    eventually(lambda: project.count("end") == 4, "the four that were stopped to end")
+    eventually(lambda: len(stopped.told(REJECTED)) == 4, "four results to be refused")
+
+    assert {(row["status"], row["run_number"]) for row in project.jobs()} == {("running", 2)}
+    (project.folder / "open-2").touch()
+    for job in jobs:
+        await_status(project, job, "completed")
+    assert [one.stop() for one in (stopped, other)] == [0, 0]
+    assert len(check_whole(project).of("rejected")) == 4
+
+
 def test_stopped_within_the_limit(project: Project) -> None:
     """A pause that is short changes nothing: the run goes on where it was."""
     apply(project)
