@@ -41,7 +41,10 @@ def go_on(project: Project, *served: Served) -> None:
     """After the fault: what was running is settled, what is new runs, every slot is in the ledger once."""
     (project.folder / "open").touch()
     project.note("enqueued", job=project.enqueue("quick"))
+    slots = len(project.rows("SELECT * FROM schedule_slots"))
+    eventually(lambda: len(project.rows("SELECT * FROM schedule_slots")) > slots, "the schedule to fire again")
     eventually(lambda: all(row["status"] == "completed" for row in project.rows(BY_HAND)), "all to be completed")
+    eventually(lambda: project.rows("SELECT 1 FROM schedule_slots LIMIT 1"), "the first slot")
     assert [one.stop() for one in served] == [0] * len(served)
     assert {row["run_number"] for row in project.rows(BY_HAND)} == {1}, "nothing had to run again"
     for one in served:
@@ -173,6 +176,7 @@ def test_the_folder_of_the_database_is_gone(project: Project, how: str) -> None:
     if how == "moved away":
         folder.rename(copy)
     else:
+        quiet(project, url)  # what is written after the copy is lost with the folder
         back_up(project.database, copy)
         shutil.rmtree(folder)
     project.note("fault", fault=how)
@@ -184,6 +188,14 @@ def test_the_folder_of_the_database_is_gone(project: Project, how: str) -> None:
 
     copy.rename(folder)
     go_on(project, served)
+
+
+def quiet(project: Project, url: str) -> None:
+    """Nothing is fired and nothing ends any more; the long job goes on."""
+    code, said = command(project, "schedules", "pause", "second", DATABASE_URL=url)
+    assert code == 0, said
+    open_ones = "SELECT 1 FROM background_jobs WHERE schedule_name = 'second' AND completed_at IS NULL"
+    eventually(lambda: not project.rows(open_ones), "the jobs of the schedule to end")
 
 
 def back_up(database: Path, folder: Path) -> None:
