@@ -92,7 +92,7 @@ class Soak:
         deadline = time.monotonic() + LONGEST
         self.live = [self._serve() for _ in range(self.workers)]
         fresh = self._enqueue()
-        fault_at = time.monotonic() + self.every
+        fault_at = time.monotonic() + min(self.every, 1.0)
         while next(fresh, 0) or self._unfinished():
             assert time.monotonic() < deadline, f"not done after {LONGEST:g} s; see {self.project.traces}"
             if time.monotonic() >= fault_at:
@@ -171,8 +171,8 @@ class Soak:
 
 
 FORMS: dict[str, Callable[[Soak], None]] = {"kill": Soak.kill, "stop": Soak.stop, "lock": Soak.lock}
-EVERY = {"kill": 0.2, "stop": 1.0, "lock": 4.0}
-LONGEST_JOB = {"kill": 0.4, "stop": 2 * STALLED_AFTER, "lock": 1.0}  # a worker lives for 0.8 s where they are killed
+EVERY = {"kill": 0.2, "stop": 1.0, "lock": 20.0}
+LONGEST_JOB = {"kill": 0.4, "stop": 1.5 * STALLED_AFTER, "lock": 1.0}  # a worker lives for 0.8 s where they are killed
 QUICK_BEATS = {"RUNNER_STALLED_AFTER": f"{STALLED_AFTER:g}s", "RUNNER_HEARTBEAT": "1s"}
 
 
