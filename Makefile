@@ -50,7 +50,7 @@ docs: $(STAMP)  ## write the generated pages of docs/
 bench: $(STAMP) ## measurements, side by side; about five minutes
 	$(BIN)/python -m benchmarks
 
-soak: $(STAMP)  ## faults at length: SOAK="--seed 7 --jobs 2000 kill stop lock"; about five minutes
+soak: $(STAMP)  ## faults at length: SOAK="--seed 7 --jobs 2000 kill stop lock"; about eight minutes
 	$(BIN)/python -m tests.faults.soak $(SOAK)
 
 lock: $(UV)     ## resolve again and write constraints.txt (the lock file itself stays here, it names hosts)
