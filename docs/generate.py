@@ -107,8 +107,8 @@ def _commands(command: Any, words: tuple[str, ...]) -> Iterator[tuple[str, ...]]
         return
     if not words:
         yield words
-    for name, child in children.items():
-        yield from _commands(child, (*words, name))
+    for name in command.list_commands(typer.Context(command)):
+        yield from _commands(children[name], (*words, name))
 
 
 def _help(words: tuple[str, ...]) -> str:
