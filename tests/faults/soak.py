@@ -101,6 +101,8 @@ class Soak:
             time.sleep(max(min(fault_at - time.monotonic(), 0.05), 0))
         for timer, _ in self.stopped:
             timer.join()
+        for one in self.live:
+            one.await_told("serving")  # who was started a moment ago may not hear a signal yet
         codes = [one.stop() for one in self.live]
         assert codes == [0] * self.workers, f"exit codes {codes}; see {self.project.traces}"
         return history_of(self.project)
