@@ -235,7 +235,7 @@ def _executor(recorder: Recorder, clock: Clock, lease: Lease) -> Executor:
     executor = Executor(recorder, clock.wake, clock.now, lease)
     executor.add("thread", Threads)
     executor.add("async", EventLoop)
-    executor.add("process", lambda done: Processes(done, recorder, lease))
+    executor.add("process", lambda done: Processes(done, lease))
     return executor
 
 

@@ -188,7 +188,7 @@ def start(
     )  # fmt: skip
     _move(stores, job_id, job.queue)
     assert len(claimed) == 1, f"job {job_id} could not be claimed: it is {job.status}, waiting for {job.waiting_for}"
-    return replace(claimed[0], queue=job.queue)
+    return claimed[0]._replace(queue=job.queue)
 
 
 def end(

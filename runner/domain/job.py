@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 from runner.domain.retry import RetryPolicy
 from runner.domain.schedule import DEFAULT_QUEUE, OnStall, UniqueUntil
@@ -82,9 +82,11 @@ class Enqueued:
     duplicate: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Run:
-    """One claimed job, as much of it as running and settling it needs. `claim_token` is its fence."""
+class Run(NamedTuple):
+    """One claimed job, as much of it as running and settling it needs. `claim_token` is its fence.
+
+    A tuple: thousands are made each second, and a frozen dataclass takes ten times as long.
+    """
 
     id: int
     type: str

@@ -27,7 +27,7 @@ class Transition:
 
     @property
     def is_terminal(self) -> bool:
-        return self.state.is_terminal
+        return self.run_at is None
 
 
 def settle(run: Run, outcome: Outcome, now: datetime, rng: Random) -> Transition:

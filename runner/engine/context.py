@@ -18,18 +18,22 @@ LEVELS = ("debug", "info", "warning", "error")
 StopKind = Literal["cancel", "timeout", "lost", "shutdown"]
 
 
+_deciding = threading.RLock()  # one for all: who stops a run takes it for a moment, also in a signal handler
+
+
 class Stop:
     """A request to stop, made by the worker and noticed by the handler. The first kind stays."""
 
+    __slots__ = ("_was_delivered", "kind", "reason")
+
     def __init__(self) -> None:
-        self._lock = threading.Lock()
         self._was_delivered = False
         self.kind: StopKind | None = None
         self.reason = ""
 
     def request(self, kind: StopKind, reason: str) -> bool:
         """Whether this was the first request."""
-        with self._lock:
+        with _deciding:
             if self.kind is not None:
                 return False
             self.reason = reason
@@ -40,7 +44,7 @@ class Stop:
         """Whether to interrupt the handler now: once, so that `finally` blocks may still use the context."""
         if self.kind is None:
             return False
-        with self._lock:
+        with _deciding:
             first, self._was_delivered = not self._was_delivered, True
         return first
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from runner.domain.job import Run
 from runner.domain.outcome import Failed, Outcome
@@ -18,7 +18,7 @@ from runner.engine.context import Child, JobContext, Stop, StopKind
 from runner.engine.handlers import Handler
 from runner.engine.lease import Lease
 from runner.engine.outcomes import stopped
-from runner.engine.recorder import Recorder
+from runner.engine.recorder import Recorder, RunSink
 
 GRACE = 5.0  # seconds between asking a handler to stop and settling its run without it
 
@@ -34,6 +34,7 @@ class Execution:
     run: Run
     handler: Handler
     context: JobContext
+    sink: RunSink
     voice: Voice
     stop: Stop
     deadline: float
@@ -43,12 +44,12 @@ class Execution:
     interrupt: Callable[[float], None] = field(default=lambda grace: None)
 
 
-@dataclass(frozen=True, slots=True)
-class Finished:
-    """A run that has ended, to be settled."""
+class Finished(NamedTuple):
+    """A run that has ended, to be settled with the rest of what it said."""
 
     run: Run
     outcome: Outcome
+    sink: RunSink
     children: tuple[Child, ...] = ()
 
 
@@ -71,6 +72,7 @@ class Executor:
     ) -> None:
         self._recorder = recorder
         self._lease = lease or Lease()
+        self._is_held = lambda: self._lease.holds
         self.around: Callable[[Run], AbstractContextManager[None]] = lambda run: nullcontext()
         self.grace = GRACE
         self._wake = wake
@@ -116,9 +118,9 @@ class Executor:
 
     def _execution(self, run: Run, handler: Handler) -> Execution:
         stop, sink = Stop(), self._recorder.sink(run)
-        context = JobContext(run, sink, stop, self._now, lambda: self._lease.holds)
+        context = JobContext(run, sink, stop, self._now, self._is_held)
         deadline = time.monotonic() + run.policy.timeout.total_seconds()
-        return Execution(run, handler, context, Voice(sink, self._now), stop, deadline, self.around(run))
+        return Execution(run, handler, context, sink, Voice(sink, self._now), stop, deadline, self.around(run))
 
     def take(self) -> list[Finished]:
         with self._lock:
@@ -186,12 +188,12 @@ class Executor:
             return False
         del self._running[execution.run.id]
         if execution.stop.kind != "lost":
-            self._finished.append(Finished(execution.run, outcome, tuple(execution.context.children)))
+            self._finished.append(Finished(execution.run, outcome, execution.sink, tuple(execution.context.children)))
         return True
 
     def _told(self, execution: Execution) -> None:
         if execution.stop.kind == "lost":
-            self._recorder.take(execution.run)
+            self._recorder.take(execution.sink)
         self._wake()
 
     def close(self) -> None:

@@ -24,13 +24,17 @@ from runner.engine.context import Stop
 
 LARGEST_RESULT = 1024 * 1024
 LONGEST_ERROR = 16_000
+_NOTHING = Completed(None)
+_encode = json.JSONEncoder(allow_nan=False, separators=(",", ":")).encode  # made once: that takes longer than its work
 _OURS = ("/runner/engine/",)
 
 
 def returned(value: object) -> Outcome:
     """A completed run, unless the value is no JSON or too large: then it fails for good, another try cannot help."""
+    if value is None:
+        return _NOTHING
     try:
-        text = json.dumps(value, allow_nan=False, separators=(",", ":"))
+        text = _encode(value)
     except (TypeError, ValueError, RecursionError) as error:
         return Failed(f"the result is not JSON: {error}", for_good=True)
     if len(text) > LARGEST_RESULT:
@@ -38,8 +42,8 @@ def returned(value: object) -> Outcome:
             f"the result has {len(text):,} bytes of JSON; the limit is {LARGEST_RESULT:,} (1 MiB)", for_good=True
         )
     if "\\u0000" in text or "\\ud" in text:
-        text = json.dumps(_replaced(value), allow_nan=False, separators=(",", ":"))
-    return Completed(text if value is not None else None)
+        text = _encode(_replaced(value))
+    return Completed(text)
 
 
 def raised(error: BaseException, stop: Stop) -> Outcome:

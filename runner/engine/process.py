@@ -26,7 +26,6 @@ from runner.engine.context import Child
 from runner.engine.executor import Done, Execution
 from runner.engine.handlers import Limits
 from runner.engine.lease import Lease
-from runner.engine.recorder import Recorder
 from runner.engine.warden import Warden
 
 _spawn = multiprocessing.get_context("spawn")
@@ -65,9 +64,8 @@ class Spawner:
 class Processes:
     """A slot is a thread here and a process there. A child that died is replaced at the next job of its limits."""
 
-    def __init__(self, done: Done, recorder: Recorder, lease: Lease | None = None) -> None:
+    def __init__(self, done: Done, lease: Lease | None = None) -> None:
         self._done = done
-        self._recorder = recorder
         self._lease = lease or Lease()
         self._nursery: Nursery | None = None
         self._lock = threading.Lock()
@@ -96,7 +94,7 @@ class Processes:
     def _drive(self, slot: Slot, execution: Execution) -> None:
         try:
             with execution.around:
-                outcome = slot.run(execution, self._recorder)
+                outcome = slot.run(execution)
         except Exception as error:  # no more files or memory, or something else than our words came through the pipe
             slot.retire()
             outcome = Failed(f"the process of the handler could not be used: {type(error).__name__}: {error}")
@@ -159,7 +157,7 @@ class Slot:
         self._execution: Execution | None = None  # the run that signals are meant for
         self._killer: threading.Timer | None = None
 
-    def run(self, execution: Execution, recorder: Recorder) -> Outcome:
+    def run(self, execution: Execution) -> Outcome:
         process, pipe = self._child()
         with self._lock:
             self._execution = execution
@@ -168,7 +166,7 @@ class Slot:
             if execution.stop.kind is not None:
                 return outcomes.stopped(execution.stop)
             pipe.send((sys.path[0], execution.handler.path, execution.run))
-            outcome = self._listen(process, pipe, execution, recorder)
+            outcome = self._listen(process, pipe, execution)
         except (EOFError, OSError):
             outcome = self._died(process, execution)
         finally:
@@ -187,7 +185,7 @@ class Slot:
         if execution.stop.kind is not None:  # a signal may still be on its way to it
             self.retire()
 
-    def _listen(self, process: BaseProcess, pipe: Connection, execution: Execution, recorder: Recorder) -> Outcome:
+    def _listen(self, process: BaseProcess, pipe: Connection, execution: Execution) -> Outcome:
         while True:
             ready = wait([pipe, process.sentinel])
             if pipe not in ready:
@@ -195,11 +193,11 @@ class Slot:
             said = pipe.recv()
             match said:
                 case Progress():
-                    recorder.progress(execution.run, said)
+                    execution.sink.progress(said)
                 case LogLine():
-                    recorder.log(execution.run, said)
+                    execution.sink.log(said)
                 case OutputPiece():
-                    recorder.output(execution.run, said)
+                    execution.sink.output(said)
                 case Child():
                     execution.context.children.append(said)
                 case Completed() | Failed() | Cancelled() | Snoozed():

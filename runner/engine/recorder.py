@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable
 
 from runner.domain.errors import RunnerError
 from runner.domain.job import Run
@@ -18,13 +17,53 @@ EARLY = 2_000  # so many unwritten lines or pieces of one run ring for a flush b
 BYTES = 4 * 1024 * 1024
 
 
-@dataclass(slots=True)
 class _Unwritten:
-    run: Run
-    progress: Progress | None = None
-    lines: list[LogLine] = field(default_factory=list)
-    outputs: list[OutputPiece] = field(default_factory=list)
-    budget: LogBudget = field(default_factory=LogBudget)
+    """What one run has said since the last write, and how much of its log's budget is left."""
+
+    __slots__ = ("budget", "lines", "outputs", "progress")
+
+    def __init__(self) -> None:
+        self.progress: Progress | None = None
+        self.lines: list[LogLine] = []
+        self.outputs: list[OutputPiece] = []
+        self.budget = LogBudget()
+
+    @property
+    def is_dirty(self) -> bool:
+        return self.progress is not None or bool(self.lines) or bool(self.outputs)
+
+    def drain(self, run: Run) -> Writes:
+        writes = Writes(run, self.progress, tuple(self.lines), tuple(self.outputs))
+        self.progress, self.lines, self.outputs = None, [], []
+        return writes
+
+    def put_back(self, writes: Writes) -> None:
+        """What could not be written is tried again with the next."""
+        if writes.progress is not None:
+            self.progress = writes.progress if self.progress is None else writes.progress.then(self.progress)
+        self.lines[:0] = writes.lines
+        self.outputs[:0] = writes.outputs
+
+
+class RunSink:
+    """The ear for one run. Most runs say nothing: the recorder knows those alone that have said something."""
+
+    __slots__ = ("is_closed", "recorder", "run", "unwritten")
+
+    def __init__(self, recorder: Recorder, run: Run) -> None:
+        self.recorder = recorder
+        self.run = run
+        self.unwritten: _Unwritten | None = None
+        self.is_closed = False
+
+    def progress(self, progress: Progress) -> None:
+        self.recorder.progress(self, progress)
+
+    def log(self, line: LogLine) -> None:
+        self.recorder.log(self, line)
+
+    def output(self, piece: OutputPiece) -> None:
+        self.recorder.output(self, piece)
 
 
 class Recorder:
@@ -37,73 +76,70 @@ class Recorder:
         self._ring: Callable[[], None] = lambda: None
         self._lock = threading.Lock()
         self._flushing = threading.Lock()
-        self._said: dict[int, _Unwritten] = {}
+        self._heard: set[RunSink] = set()
 
     def connect(self, lost: Callable[[Run], None], ring: Callable[[], None]) -> None:
         """Whom to tell of a lost claim, and of a buffer that fills before its time."""
         self._lost, self._ring = lost, ring
 
     def sink(self, run: Run) -> RunSink:
-        with self._lock:
-            self._said[run.id] = _Unwritten(run)
         return RunSink(self, run)
 
     def flush(self) -> None:
         """Write what was said since the last time; tell of the runs whose claim is lost."""
         with self._flushing:
             with self._lock:
-                batch = [self._drain(said) for said in self._said.values() if _is_dirty(said)]
+                batch = [
+                    (said, said.drain(sink.run))
+                    for sink in self._heard
+                    if (said := sink.unwritten) is not None and said.is_dirty
+                ]
             if not batch:
                 return
             try:
-                lost = self._store.write(batch)
+                lost = self._store.write([writes for _, writes in batch])
             except RunnerError:
-                self._put_back(batch)
+                with self._lock:
+                    for said, writes in batch:
+                        said.put_back(writes)
                 raise
-            for writes in batch:
+            for _, writes in batch:
                 if writes.run.id in lost:
                     self._lost(writes.run)
 
-    def take(self, run: Run) -> Writes | None:
-        """The rest of what a run said, to be written in the transaction that settles it; then the run is forgotten."""
-        with self._flushing, self._lock:
-            said = self._said.get(run.id)
-            if said is None or said.run.claim_token != run.claim_token:
+    def take(self, sink: RunSink) -> Writes | None:
+        """The rest of what a run said, to be written in the transaction that settles it; then it is heard no more."""
+        with self._lock:
+            sink.is_closed = True
+            if sink.unwritten is None:
                 return None
-            del self._said[run.id]
-            return self._drain(said) if _is_dirty(said) else None
+        with self._flushing, self._lock:
+            said = sink.unwritten
+            sink.unwritten = None
+            self._heard.discard(sink)
+            return said.drain(sink.run) if said is not None and said.is_dirty else None
 
-    def _drain(self, said: _Unwritten) -> Writes:
-        writes = Writes(said.run, said.progress, tuple(said.lines), tuple(said.outputs))
-        said.progress, said.lines, said.outputs = None, [], []
-        return writes
+    def _listen(self, sink: RunSink) -> _Unwritten | None:
+        """Under the lock."""
+        if sink.is_closed:
+            return None
+        if sink.unwritten is None:
+            sink.unwritten = _Unwritten()
+            self._heard.add(sink)
+        return sink.unwritten
 
-    def _put_back(self, batch: Sequence[Writes]) -> None:
-        """What could not be written is tried again with the next."""
+    def progress(self, sink: RunSink, progress: Progress) -> None:
         with self._lock:
-            for writes in batch:
-                said = self._said[writes.run.id]
-                if writes.progress is not None:
-                    said.progress = writes.progress if said.progress is None else writes.progress.then(said.progress)
-                said.lines[:0] = writes.lines
-                said.outputs[:0] = writes.outputs
-
-    def _mine(self, run: Run) -> _Unwritten | None:
-        said = self._said.get(run.id)
-        return said if said is not None and said.run.claim_token == run.claim_token else None
-
-    def progress(self, run: Run, progress: Progress) -> None:
-        with self._lock:
-            said = self._mine(run)
+            said = self._listen(sink)
             if said is None:
                 return
             said.progress = progress if said.progress is None else said.progress.then(progress)
         with muted():  # what a subscriber prints or logs is no word of the run
-            self._emit(JobProgressed(run.id, progress.percent, progress.step, progress.message))
+            self._emit(JobProgressed(sink.run.id, progress.percent, progress.step, progress.message))
 
-    def log(self, run: Run, line: LogLine) -> None:
+    def log(self, sink: RunSink, line: LogLine) -> None:
         with self._lock:
-            said = self._mine(run)
+            said = self._listen(sink)
             if said is None:
                 return
             before = len(said.lines)
@@ -112,33 +148,12 @@ class Recorder:
         if many:
             self._ring()
 
-    def output(self, run: Run, piece: OutputPiece) -> None:
+    def output(self, sink: RunSink, piece: OutputPiece) -> None:
         with self._lock:
-            said = self._mine(run)
+            said = self._listen(sink)
             if said is None:
                 return
             said.outputs.append(piece)
             many = len(said.outputs) == EARLY or sum(len(one.data) for one in said.outputs[-2:]) > BYTES
         if many:
             self._ring()
-
-
-@dataclass(frozen=True, slots=True)
-class RunSink:
-    """The recorder, bound to one run."""
-
-    recorder: Recorder
-    run: Run
-
-    def progress(self, progress: Progress) -> None:
-        self.recorder.progress(self.run, progress)
-
-    def log(self, line: LogLine) -> None:
-        self.recorder.log(self.run, line)
-
-    def output(self, piece: OutputPiece) -> None:
-        self.recorder.output(self.run, piece)
-
-
-def _is_dirty(said: _Unwritten) -> bool:
-    return said.progress is not None or bool(said.lines) or bool(said.outputs)

@@ -202,7 +202,7 @@ class Worker:
 
     def _settlement(self, one: Finished, now: datetime) -> Settlement:
         outcome, children = self._with_children(one)
-        writes = self.recorder.take(one.run)
+        writes = self.recorder.take(one.sink)
         return Settlement(one.run, settle(one.run, outcome, now, self.rng), tuple(children), writes)
 
     def _with_children(self, one: Finished) -> tuple[Outcome, list[NewJob]]:

@@ -9,11 +9,9 @@ took nine times as long for a single job. `INDEXED BY` keeps stale or missing st
 from __future__ import annotations
 
 import json
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from itertools import groupby
-from operator import itemgetter
+from operator import attrgetter, itemgetter
 from typing import Any
 
 from sqlalchemy import Connection
@@ -41,7 +39,7 @@ UPDATE background_jobs SET
   unique_key = CASE WHEN unique_until = 'started' THEN NULL ELSE unique_key END
 WHERE id IN (SELECT value FROM json_each(?))
 RETURNING id, type, queue, payload, priority, attempt, max_attempts, run_number, stalls, claim_token, worker_id, policy,
-  run_at, started_at, created_at, project_id, schedule_name, scheduled_for"""
+  run_at, created_at, project_id, schedule_name, scheduled_for"""
 FINISH = """
 UPDATE background_jobs SET
   status = ?, result = ?, error = ?, completed_at = ?, stalls = ?, progress = coalesce(?, progress),
@@ -56,17 +54,24 @@ def claim(
     now: datetime,
 ) -> list[Run]:  # fmt: skip
     """The most urgent due jobs of these lanes, now running: by priority, then `run_at`, then id."""
-    cursor = _cursor(connection)
+    cursor, at = _cursor(connection), stamp(now)
+    started_at = moment(at)
     runs: list[Run] = []
-    for limit, ids in _picked(cursor, lanes, free, schedules, stamp(now)).items():
-        rows = cursor.execute(START, (token, worker_id, stamp(now), limit, json.dumps(ids)))
-        runs += [_as_run(row) for row in rows]
-    return sorted(runs, key=lambda run: (run.priority, run.run_at, run.id))
+    for limit, ids in _picked(cursor, lanes, free, schedules, at).items():
+        rows = cursor.execute(START, (token, worker_id, at, limit, json.dumps(ids))).fetchall()
+        runs += [_as_run(row, started_at) for row in rows]
+    runs.sort(key=_URGENCY)
+    return runs
 
 
 def finish(connection: Connection, rows: Sequence[Sequence[Any]]) -> list[bool]:
     """Write the ends of runs, values in the order of FINISH; which of them still held their claim."""
     cursor = _cursor(connection)
+    if len(rows) > 1:
+        cursor.execute("SAVEPOINT finish")
+        if cursor.executemany(FINISH, rows).rowcount == len(rows):
+            return [True] * len(rows)
+        cursor.execute("ROLLBACK TO finish")  # some are lost: one by one, to know which
     return [cursor.execute(FINISH, row).rowcount == 1 for row in rows]
 
 
@@ -77,37 +82,50 @@ def _picked(
     rooms: dict[str, int] = {}
     picked: dict[str | None, list[int]] = {}
     left = free
-    groups = sorted(_groups(cursor, lanes), key=itemgetter(2))
-    for _, of_one_priority in groupby(groups, key=itemgetter(2)):
-        taken: Counter[str] = Counter()
-        due = sorted(
+    waiting = {lane: found for lane in lanes if (found := _next_priority(cursor, lane, 0)) is not None}
+    while waiting and left > 0:
+        priority = min(waiting.values())
+        first = [lane for lane, found in waiting.items() if found == priority]
+        due = [
             (run_at, job_id, limit)
-            for limit, group in ((lanes[group[:2]], group) for group in of_one_priority)
-            for run_at, job_id in _due(cursor, group, min(left, _room(cursor, rooms, limit, left)), schedules, now)
-        )
-        for _, job_id, limit in due:
-            if left == 0:
-                return picked
-            if limit is not None:
-                if taken[limit] == rooms[limit]:
-                    continue
-                taken[limit] += 1
-            picked.setdefault(limit, []).append(job_id)
-            left -= 1
-        for limit, count in taken.items():
-            rooms[limit] -= count
+            for lane, limit in ((lane, lanes[lane]) for lane in first)
+            for run_at, job_id in _due(cursor, lane, priority, min(left, _room(cursor, rooms, limit, left)), schedules, now)
+        ]
+        if len(first) > 1:
+            due.sort(key=itemgetter(0, 1))
+        left -= _take(due, left, rooms, picked)
         if left == 0:
             break
+        for lane in first:
+            found = _next_priority(cursor, lane, priority)
+            if found is None:
+                del waiting[lane]
+            else:
+                waiting[lane] = found
     return picked
 
 
-def _groups(cursor: Any, lanes: Lanes) -> Iterator[tuple[str, str, int]]:
-    """Each (queue, type, priority) of these lanes that has a pending job."""
-    for queue, kind in lanes:
-        priority = 0
-        while found := cursor.execute(NEXT_PRIORITY, (queue, kind, priority)).fetchone():
-            priority = found[0]
-            yield queue, kind, priority
+def _take(
+    due: Sequence[tuple[str, int, str | None]], left: int, rooms: dict[str, int], picked: dict[str | None, list[int]]
+) -> int:  # fmt: skip
+    """Move up to `left` of what is due, in its order, where the limits leave room; how many."""
+    count = 0
+    for _, job_id, limit in due:
+        if count == left:
+            break
+        if limit is not None:
+            if rooms[limit] == 0:
+                continue
+            rooms[limit] -= 1
+        picked.setdefault(limit, []).append(job_id)
+        count += 1
+    return count
+
+
+def _next_priority(cursor: Any, lane: tuple[str, str], after: int) -> int | None:
+    """The next priority at which jobs wait in this lane."""
+    found = cursor.execute(NEXT_PRIORITY, (*lane, after)).fetchone()
+    return None if found is None else found[0]
 
 
 def _room(cursor: Any, rooms: dict[str, int], limit: str | None, most: int) -> int:
@@ -121,25 +139,28 @@ def _room(cursor: Any, rooms: dict[str, int], limit: str | None, most: int) -> i
 
 
 def _due(
-    cursor: Any, group: tuple[str, str, int], most: int, schedules: frozenset[str] | None, now: str
+    cursor: Any, lane: tuple[str, str], priority: int, most: int, schedules: frozenset[str] | None, now: str
 ) -> Sequence[tuple[str, int]]:  # fmt: skip
     if most == 0:
         return ()
     only = () if schedules is None else (json.dumps(sorted(schedules)),)
     statement = _DUE_OF_ALL if schedules is None else _DUE_OF_SCHEDULES
-    return cursor.execute(statement, (*group, now, *only, most)).fetchall()  # type: ignore[no-any-return]
+    return cursor.execute(statement, (*lane, priority, now, *only, most)).fetchall()  # type: ignore[no-any-return]
 
 
 _DUE_OF_ALL = DUE.format(only="")
 _DUE_OF_SCHEDULES = DUE.format(only=ONLY_SCHEDULES)
 
 
-def _as_run(row: Sequence[Any]) -> Run:
+_URGENCY = attrgetter("priority", "run_at", "id")
+
+
+def _as_run(row: Sequence[Any], started_at: datetime) -> Run:
     (job_id, kind, queue, payload, priority, attempt, max_attempts, number, stalls, token, worker_id, policy, run_at,
-     started_at, created_at, project_id, schedule_name, scheduled_for) = row  # fmt: skip
+     created_at, project_id, schedule_name, scheduled_for) = row  # fmt: skip
     return Run(
         job_id, kind, queue, json.loads(payload), priority, attempt, max_attempts, number, stalls, token, worker_id,
-        policy_from(policy), moment(run_at), moment(started_at), moment(created_at), project_id, schedule_name,
+        policy_from(policy), moment(run_at), started_at, moment(created_at), project_id, schedule_name,
         None if scheduled_for is None else moment(scheduled_for),
     )  # fmt: skip
 

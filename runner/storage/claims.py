@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
-from uuid import uuid4
 
 from sqlalchemy import Connection, Row, Text, bindparam, delete, exists, func, insert, select, update
 
@@ -138,7 +138,7 @@ class ClaimStore:
 
 def _claim(connection: Connection, request: ClaimRequest, now: datetime) -> list[Run]:
     lanes = {(lane.queue, lane.type): lane.limit for lane in request.lanes}
-    token = uuid4().hex
+    token = os.urandom(16).hex()
     return claim_sqlite.claim(connection, lanes, request.free, request.schedules, token, request.worker_id, now)
 
 
@@ -211,14 +211,12 @@ def _settle(connection: Connection, settlements: Sequence[Settlement], now: date
             write(connection, one.writes)
     honoured = _honour_cancels(connection, settlements)
     ending = [one for one in honoured if one.transition.is_terminal]
-    written = {
-        one.run.id: one.transition
-        for one in honoured
-        if not one.transition.is_terminal and _requeue(connection, one, now)
-    }
-    written |= _finish(connection, ending, now)
-    completed = [one for one in ending if one.run.id in written and one.transition.state is JobState.COMPLETED]
-    children = [child for one in completed for child in one.children]
+    written = _finish(connection, ending, now)
+    for one in honoured:
+        if not one.transition.is_terminal and _requeue(connection, one, now):
+            written[one.run.id] = one.transition
+    parents = [one for one in ending if one.children and one.run.id in written]
+    children = [child for one in parents if one.transition.state is JobState.COMPLETED for child in one.children]
     if children:
         insert_jobs(connection, children, now)
     if any(one.run.schedule_name for one in ending):
@@ -250,6 +248,8 @@ def _requeue(connection: Connection, one: Settlement, now: datetime) -> bool:
 
 
 def _finish(connection: Connection, ending: Sequence[Settlement], now: datetime) -> dict[int, Transition]:
+    if not ending:
+        return {}
     at = claim_sqlite.stamp(now)
     written = claim_sqlite.finish(connection, [_finish_values(one, at) for one in ending])
     return {one.run.id: one.transition for one, is_written in zip(ending, written, strict=True) if is_written}

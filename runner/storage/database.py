@@ -7,6 +7,7 @@ handler runs.
 
 from __future__ import annotations
 
+import os
 import stat
 import threading
 from collections.abc import Callable, Iterator
@@ -57,7 +58,7 @@ class Database:
     def _found(self) -> tuple[int, int] | None:
         """Which file is there now, by device and inode."""
         try:
-            found = self.path.stat()
+            found = os.stat(self.path)
         except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError:
@@ -77,12 +78,17 @@ class Database:
             with self._transaction(engine) as connection:
                 yield connection
             return
-        with self._turn, self._transaction(engine, self._writer(engine, create)) as connection:
-            poke.unmark(connection)
-            yield connection
-            sockets = poke.take(connection)
+        with self._turn, self._explained():
+            held = self._writer(engine, create)
+            try:
+                dialects.begin_write(held)
+                yield held
+                sockets = poke.take(held)
+                dialects.commit(held)
+            except BaseException:
+                self._drop(engine, held)
+                raise
             if sockets is not None:
-                connection.commit()  # here, not at the block's end: who waits is told before we tidy up
                 self.bell.tell(sockets)
 
     @contextmanager
@@ -156,24 +162,20 @@ class Database:
             self._held_of = self._files
         held = self._writers.get(engine)
         if held is None or held.closed or held.invalidated:
-            with self._explained():
-                held = self._writers[engine] = engine.connect()
+            held = self._writers[engine] = engine.connect()
         return held
 
+    def _drop(self, engine: Engine, held: Connection) -> None:
+        """Whatever state it is in; closing rolls back."""
+        self._writers.pop(engine, None)
+        if not held.closed:
+            poke.unmark(held)
+            held.close()
+
     @contextmanager
-    def _transaction(self, engine: Engine, held: Connection | None = None) -> Iterator[Connection]:
-        with self._explained():
-            if held is None:
-                with engine.begin() as connection:
-                    yield connection
-                return
-            try:
-                with held.begin():
-                    yield held
-            except BaseException:
-                self._writers.pop(engine, None)
-                held.close()  # whatever state it is in
-                raise
+    def _transaction(self, engine: Engine) -> Iterator[Connection]:
+        with self._explained(), engine.begin() as connection:
+            yield connection
 
     @contextmanager
     def _explained(self) -> Iterator[None]:

@@ -18,6 +18,7 @@ insert = sqlite.insert
 DriverError, DriverOperationalError = sqlite3.Error, sqlite3.OperationalError
 
 NETWORK_FILE_SYSTEMS = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "afs", "ncpfs", "9p", "fuse.sshfs", "ceph", "glusterfs"}
+BEGIN_WRITE = "BEGIN IMMEDIATE"
 RACY_BEFORE = (3, 51, 3)
 MENDED = {(3, 44, 6), (3, 50, 7)}
 
@@ -46,13 +47,27 @@ def engine(
 
     if autocommit:
         return made
-    begin = "BEGIN IMMEDIATE" if write else "BEGIN"
+    begin = BEGIN_WRITE if write else "BEGIN"
 
     @event.listens_for(made, "begin")
     def start(connection: Any) -> None:
-        connection.connection.cursor().execute(begin)
+        bare = connection.connection.driver_connection
+        if not bare.in_transaction:  # which `begin_write` has begun
+            bare.execute(begin)
 
     return made
+
+
+def begin_write(connection: Connection) -> None:
+    """Take the write lock, by the driver itself: SQLAlchemy's own begin and commit cost as much as a claim."""
+    connection.connection.driver_connection.execute(BEGIN_WRITE)  # type: ignore[union-attr]
+
+
+def commit(connection: Connection) -> None:
+    """End what `begin_write` began; SQLAlchemy takes note where it has seen a statement."""
+    connection.connection.driver_connection.commit()  # type: ignore[union-attr]
+    if connection.in_transaction():
+        connection.commit()
 
 
 def _switch_to_wal(connection: sqlite3.Connection, patience: timedelta) -> None:

@@ -209,7 +209,7 @@ def test_a_token_of_another_job_opens_nothing(database: Database, stores: Stores
     one, two = make_running(stores), make_running(stores)
     before = everything(database)
 
-    assert end(stores, replace(one, claim_token=two.claim_token), Completed()).lost == {one.id}
+    assert end(stores, one._replace(claim_token=two.claim_token), Completed()).lost == {one.id}
     assert everything(database) == before
 
 

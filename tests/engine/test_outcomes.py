@@ -166,7 +166,7 @@ def test_frames_of_ours_are_left_out() -> None:
     run = make_run()
     sink = Recording(HandlerRun())
     context, voice = JobContext(run, sink, Stop()), Voice(sink, lambda: NOW)
-    outcome = call(Execution(run, Handler("x", handler, False), context, voice, Stop(), 0.0, nullcontext()))
+    outcome = call(Execution(run, Handler("x", handler, False), context, sink, voice, Stop(), 0.0, nullcontext()))
 
     assert isinstance(outcome, Failed)
     assert "engine/backends.py" not in outcome.error

@@ -118,7 +118,7 @@ def test_lines_and_outputs_keep_their_order() -> None:
     recorder.flush()
     sink.log(line("2"))
     sink.log(line("3"))
-    rest = recorder.take(run)
+    rest = recorder.take(sink)
 
     assert [said.message for batch in store.batches for one in batch for said in one.lines] == ["1"]
     assert rest is not None
@@ -139,7 +139,7 @@ def test_what_could_not_be_written_is_tried_again() -> None:
     sink.progress(Progress(5, "b"))
     store.fails = False
 
-    rest = recorder.take(run)
+    rest = recorder.take(sink)
 
     assert rest is not None
     assert [said.message for said in rest.lines] == ["1", "2"]
@@ -151,7 +151,7 @@ def test_after_the_end_nothing_is_recorded() -> None:
     recorder, store = make_recorder()
     run = make_run()
     sink = recorder.sink(run)
-    assert recorder.take(run) is None
+    assert recorder.take(sink) is None
     sink.log(line())
     sink.progress(Progress(1))
     sink.output(OutputPiece(NOW, "o", "text/plain", b"a"))
@@ -159,7 +159,7 @@ def test_after_the_end_nothing_is_recorded() -> None:
     recorder.flush()
 
     assert store.batches == []
-    assert recorder.take(run) is None
+    assert recorder.take(sink) is None
 
 
 def test_an_earlier_run_does_not_speak_for_a_later_one() -> None:
@@ -167,12 +167,12 @@ def test_an_earlier_run_does_not_speak_for_a_later_one() -> None:
     recorder, _ = make_recorder()
     old, new = make_run(claim_token="old"), make_run(claim_token="new")
     before = recorder.sink(old)
-    recorder.take(old)
-    recorder.sink(new)
+    recorder.take(before)
+    after = recorder.sink(new)
     before.log(line("late"))
 
-    assert recorder.take(old) is None
-    assert recorder.take(new) is None
+    assert recorder.take(before) is None
+    assert recorder.take(after) is None
 
 
 def test_a_lost_claim_is_told() -> None:
@@ -212,7 +212,7 @@ def logged(*texts: str) -> list[str]:
     sink = recorder.sink(run)
     for text in texts:
         sink.log(line(text))
-    rest = recorder.take(run)
+    rest = recorder.take(sink)
     return [one.message for one in rest.lines] if rest else []
 
 
@@ -251,7 +251,7 @@ def test_many_threads_may_speak_at_once() -> None:
         thread.start()
     while any(thread.is_alive() for thread in threads):
         recorder.flush()
-    rests = [recorder.take(run) for run in runs]
+    rests = [recorder.take(sink) for sink in sinks]
 
     said: dict[int, list[str]] = {run.id: [] for run in runs}
     for writes in (*(one for batch in store.batches for one in batch), *(one for one in rests if one)):

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import event
 
 from runner.domain.errors import DatabaseUnavailable
 from runner.domain.job import JobState
@@ -55,12 +54,12 @@ def test_a_free_place_is_taken_in_the_settling_transaction(bench: Bench) -> None
         worker.tick(NOW)
         eventually(lambda: worker.executor._finished)
         assert worker.executor.free(1) == 0, "what has ended holds its place until it is settled"
-        transactions: list[str] = []
-        for engine in (bench.app.database._durable, bench.app.database._relaxed):
-            event.listen(engine, "commit", lambda connection: transactions.append("commit"))
+        said: list[str] = []
+        for held in bench.app.database._writers.values():
+            held.connection.driver_connection.set_trace_callback(said.append)
         worker.tick(NOW)
         assert (bench.state(first), bench.state(second)) == ("completed", "running")
-        assert transactions == ["commit"]
+        assert [one for one in said if one in ("BEGIN IMMEDIATE", "COMMIT")] == ["BEGIN IMMEDIATE", "COMMIT"]
         bench.run(worker, second)
 
 
