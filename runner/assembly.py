@@ -30,7 +30,7 @@ from runner.engine.run_once import Options, RunOnce
 from runner.engine.scheduler import Scheduler
 from runner.engine.service import Loop, Service
 from runner.engine.wake import Ear
-from runner.engine.watch import FolderWatch
+from runner.engine.watch import Watch, watched_place
 from runner.engine.worker import EVERYTHING, Selection, Worker
 from runner.storage.dialects import sqlite_library
 from runner.telemetry import ClaimLost, ServiceStarted
@@ -69,7 +69,7 @@ def worker(
     stalled_after = app.settings.stalled_after.total_seconds()
     lease = Lease(stalled_after * PATIENCE)
     executor = _executor(recorder, clock, lease)
-    executor.around = app.around
+    executor.surroundings.around = app.around
     made = Worker(
         worker_id, app.settings.concurrency, app.claims, executor, recorder, app.events.emit, Random(),
         lambda run, finished: _children(app, run, finished, clock.now()), selection,
@@ -165,7 +165,7 @@ def service(app: App, follower: Follower, roles: Roles, definitions: Definitions
             follower.look_again()
             clocks["reloader"].wake()
 
-        watch = FolderWatch(app.settings.folder, app.database.path.name, clocks["reloader"].wake)
+        watch = Watch(watched_place(follower.reloader.path, app.database.path), clocks["reloader"].wake)
         watch.start()
         stack.callback(watch.close)
         started = _started(app, runs, roles, definitions)

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import typer
@@ -136,18 +137,18 @@ def _watcher(app: App, loaded: Loaded) -> Iterator[Finding]:
         return
     if took is None:
         message = f"a change in {folder} is not noticed (a network mount, or no inotify watches left?)"
-        yield Finding("watcher", "warning", message, "serve finds edits all the same: it looks every two seconds")
+        yield Finding("watcher", "warning", message, "serve finds edits all the same: it looks twice a second")
     else:
         yield Finding("watcher", "ok", f"a change in {folder} is noticed after {span(took)}")
 
 
 def _noticed(app: App) -> float | None:
     """Seconds from the first touch of a file of ours until the watch of `serve` tells of it."""
-    from runner.engine.watch import FolderWatch
+    from runner.engine.watch import Watch
 
     noticed = threading.Event()
-    watch = FolderWatch(app.settings.folder, app.database.path.name, noticed.set)
     with tempfile.NamedTemporaryFile(prefix=".doctor-", dir=app.settings.folder) as file:
+        watch = Watch(Path(file.name), noticed.set)
         watch.start()
         began = time.monotonic()
         while time.monotonic() - began < WATCHED and not noticed.wait(TOUCHES):

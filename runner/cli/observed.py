@@ -57,7 +57,7 @@ def _log(app: App, stack: ExitStack) -> None:
     found = app.settings
     is_console = found.log_format == "console" or (found.log_format == "auto" and sys.stderr.isatty())
     logs = configure_logging(found.log_level, is_console, sys.stderr)
-    app.events.subscribe(logs.tell)
+    app.events.subscribe(logs.tell, logs.ignores)
     if not is_console:
         _keep_the_form(logs, stack)
 

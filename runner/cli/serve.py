@@ -103,6 +103,7 @@ class Call:
     def _run(self, app: App, loaded: Loaded) -> int:
         from runner.cli.observed import observed
         from runner.engine.notify import Notify
+        from runner.telemetry import JobProgressed, JobSettled, JobStarted
 
         with observed(app, self.metrics_port) as watch:
             follower = app.follower(applies=self.applies)
@@ -112,7 +113,7 @@ class Call:
             follower.listeners.append(watch.know)
             watch.know(definitions)
             notify = Notify.of(os.environ)
-            app.events.subscribe(notify.tell)
+            app.events.subscribe(notify.tell, (JobStarted, JobSettled, JobProgressed))
             with (
                 app.service(follower, self._roles(app.settings), definitions) as service,
                 stopping(service.stop, service.reload),

@@ -84,8 +84,9 @@ class Threads:
 def call(execution: Execution) -> Outcome:
     """Run a plain handler to its end, whatever that is."""
     try:
-        with execution.around, execution.voice:
-            value = execution.handler.function(execution.context, execution.run.payload)
+        context, voice = execution.begin()
+        with execution.around(), voice:
+            value = execution.handler.function(context, execution.run.payload)
         return outcomes.returned(value)
     except BaseException as error:  # user code: even SystemExit ends its own job and nothing else
         return outcomes.raised(error, execution.stop)
@@ -147,9 +148,10 @@ class LoopThread:
 
     async def _run(self, execution: Execution) -> None:
         try:
-            with execution.around, execution.voice:
+            context, voice = execution.begin()
+            with execution.around(), voice:
                 try:
-                    value = await execution.handler.function(execution.context, execution.run.payload)
+                    value = await execution.handler.function(context, execution.run.payload)
                 finally:
                     self.pace.check()  # of the step that we are in: after it nothing is heard
             outcome = outcomes.returned(value)

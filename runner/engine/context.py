@@ -84,12 +84,13 @@ class JobContext:
         stop: Stop,
         now: Callable[[], datetime] | None = None,
         is_held: Callable[[], bool] = lambda: True,
+        children: list[Child] | None = None,
     ) -> None:
         self._sink = sink
         self._stop = stop
         self._is_held = is_held
         self._now = now or (lambda: datetime.now(UTC))
-        self.children: list[Child] = []
+        self.children: list[Child] = [] if children is None else children
         self.job_id = run.id
         self.type = run.type
         self.attempt = run.attempt

@@ -23,25 +23,52 @@ from runner.engine.recorder import Recorder, RunSink
 GRACE = 5.0  # seconds between asking a handler to stop and settling its run without it
 
 
+@dataclass(slots=True)
+class Surroundings:
+    """What all runs of one executor share. A handler's code runs inside of `around`."""
+
+    now: Callable[[], datetime]
+    is_held: Callable[[], bool] = lambda: True
+    around: Callable[[Run], AbstractContextManager[None]] = lambda run: nullcontext()
+
+
 @dataclass(slots=True, eq=False)
 class Execution:
     """One run in progress. `deadline` and `give_up_at` are seconds of the monotonic clock.
 
-    The handler's code runs inside of `around` and `voice`. `interrupt` is given the seconds that it has to end;
-    `patience` is how much longer we wait.
+    `interrupt` is given the seconds that the handler has to end; `patience` is how much longer we wait.
     """
 
     run: Run
     handler: Handler
-    context: JobContext
     sink: RunSink
-    voice: Voice
-    stop: Stop
     deadline: float
-    around: AbstractContextManager[None]
+    surroundings: Surroundings
+    stop: Stop = field(default_factory=Stop)
+    children: list[Child] = field(default_factory=list)
+    voice: Voice | None = None
+    is_given_up: bool = False
     patience: float = 0.0
     give_up_at: float | None = None
     interrupt: Callable[[float], None] = field(default=lambda grace: None)
+
+    def begin(self) -> tuple[JobContext, Voice]:
+        """What the handler is given, and what hears its prints: made where it runs, while the worker goes on."""
+        shared = self.surroundings
+        context = JobContext(self.run, self.sink, self.stop, shared.now, shared.is_held, self.children)
+        voice = self.voice = Voice(self.sink, shared.now)
+        if self.is_given_up:
+            voice.close()
+        return context, voice
+
+    def around(self) -> AbstractContextManager[None]:
+        return self.surroundings.around(self.run)
+
+    def give_up(self) -> None:
+        """From here on nobody listens to it."""
+        self.is_given_up = True
+        if self.voice is not None:
+            self.voice.close()
 
 
 class Finished(NamedTuple):
@@ -72,11 +99,9 @@ class Executor:
     ) -> None:
         self._recorder = recorder
         self._lease = lease or Lease()
-        self._is_held = lambda: self._lease.holds
-        self.around: Callable[[Run], AbstractContextManager[None]] = lambda run: nullcontext()
+        self.surroundings = Surroundings(now, lambda: self._lease.holds)
         self.grace = GRACE
         self._wake = wake
-        self._now = now
         self._lock = threading.Lock()
         self._running: dict[int, Execution] = {}
         self._check_at = math.inf  # the next moment at which a run may be overdue
@@ -107,7 +132,8 @@ class Executor:
             return max(concurrency - len(self._running) - len(self._finished) - kept, 0)
 
     def start(self, run: Run, handler: Handler, kind: str) -> None:
-        execution = self._execution(run, handler)
+        deadline = time.monotonic() + run.policy.timeout.total_seconds()
+        execution = Execution(run, handler, self._recorder.sink(run), deadline, self.surroundings)
         with self._lock:
             self._running[run.id] = execution
             self._check_at = min(self._check_at, execution.deadline)
@@ -115,12 +141,6 @@ class Executor:
             self._backends[kind].start(execution)
         except (RuntimeError, OSError) as error:  # no more threads, no more files: this run's attempt has failed
             self._done(execution, Failed(f"the handler could not be started: {error}"))
-
-    def _execution(self, run: Run, handler: Handler) -> Execution:
-        stop, sink = Stop(), self._recorder.sink(run)
-        context = JobContext(run, sink, stop, self._now, self._is_held)
-        deadline = time.monotonic() + run.policy.timeout.total_seconds()
-        return Execution(run, handler, context, sink, Voice(sink, self._now), stop, deadline, self.around(run))
 
     def take(self) -> list[Finished]:
         with self._lock:
@@ -170,7 +190,7 @@ class Executor:
             return max(self._check_at - time.monotonic(), 0.0)
 
     def _give_up(self, execution: Execution) -> None:
-        execution.voice.close()
+        execution.give_up()
         with self._lock:
             if self._end(execution, stopped(execution.stop)):
                 self._leaked.add(execution)
@@ -188,7 +208,7 @@ class Executor:
             return False
         del self._running[execution.run.id]
         if execution.stop.kind != "lost":
-            self._finished.append(Finished(execution.run, outcome, execution.sink, tuple(execution.context.children)))
+            self._finished.append(Finished(execution.run, outcome, execution.sink, tuple(execution.children)))
         return True
 
     def _told(self, execution: Execution) -> None:

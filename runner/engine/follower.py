@@ -20,7 +20,8 @@ from runner.engine.reloader import Reloader
 from runner.storage.workers import WorkerStore
 from runner.telemetry import ConfigApplied, ConfigRejected, Emit
 
-POLL = 2.0  # seconds between two looks at the file: the net for what no event told
+POLL = 0.5  # seconds between two looks at the file: the net for what no event told
+READ = 2.0  # seconds for which a file that has the same size and times is taken for unchanged
 AGAIN = 10.0  # seconds until a file that was refused is looked at once more
 SETTLE = 0.2  # seconds for which a content must stay the same: an editor may still be writing
 
@@ -46,6 +47,7 @@ class Follower:
     _since: float = 0.0
     _waiting: Loaded | None = None  # good, but for others to put in force first
     _again_at: float = 0.0
+    _look: tuple[object, str, float] = (None, "", -READ)  # what stat said, the digest, and when
 
     def begin(
         self, loaded: Loaded, now: datetime, *, last_good: bool = False, allow_removals: bool = False
@@ -78,7 +80,7 @@ class Follower:
 
     def tick(self, now: datetime) -> float:
         """Take over the file once it has stopped changing; returns seconds until the next look."""
-        found = digest_of(self.reloader.path)
+        found = self._digest()
         if found == self._seen and not self._is_due_again():
             self._candidate = None
             if self._waiting is not None and self._is_mine_to_apply(found):
@@ -91,6 +93,16 @@ class Follower:
             return left
         self._take(now)
         return POLL
+
+    def _digest(self) -> str:
+        """Of the file as it is now; while nothing happens, it is read now and then only."""
+        known, digest, read_at = self._look
+        found, now = signature_of(self.reloader.path), time.monotonic()
+        if found == known and now - read_at < READ and digest == self._seen:
+            return digest
+        digest = digest_of(self.reloader.path)
+        self._look = found, digest, now
+        return digest
 
     def _is_due_again(self) -> bool:
         """What was refused is looked at again now and then: a handler that could not be imported may be mended."""
@@ -151,6 +163,15 @@ def _in_short(path: Path, problems: Sequence[Problem]) -> str:
     first = problems[0]
     more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
     return f"{path}:{first.line}:{first.column}: {first.message}{more}"
+
+
+def signature_of(path: Path) -> object:
+    """Changes with every save, but where two of the same size fall into one tick of the file system's clock."""
+    try:
+        found = path.stat()
+    except (OSError, ValueError):
+        return None
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
 def digest_of(path: Path) -> str:

@@ -93,7 +93,7 @@ class Processes:
 
     def _drive(self, slot: Slot, execution: Execution) -> None:
         try:
-            with execution.around:
+            with execution.around():
                 outcome = slot.run(execution)
         except Exception as error:  # no more files or memory, or something else than our words came through the pipe
             slot.retire()
@@ -199,7 +199,7 @@ class Slot:
                 case OutputPiece():
                     execution.sink.output(said)
                 case Child():
-                    execution.context.children.append(said)
+                    execution.children.append(said)
                 case Completed() | Failed() | Cancelled() | Snoozed():
                     return said
                 case _:

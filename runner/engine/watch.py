@@ -1,4 +1,4 @@
-"""Tells when something in a folder changed. Only a hint: who is told looks at the content itself."""
+"""Tells when a file may have changed. Only a hint: who is told looks at the content itself."""
 
 from __future__ import annotations
 
@@ -7,22 +7,30 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from watchfiles import Change, watch
+from watchfiles import watch
 
 STEP = 200  # milliseconds between two looks of the library at its events: shorter costs CPU while nothing happens
 GATHER = 400  # milliseconds over which events become one hint, so that a busy folder costs little
-AGAIN = 2.0  # seconds until a folder that cannot be watched is tried again
+AGAIN = 2.0  # seconds until what cannot be watched is tried again
 
 
-class FolderWatch:
-    """Watches the folder, not the file: after a save by rename the old file would be watched, and nobody writes it.
+def watched_place(file: Path, database: Path) -> Path:
+    """The folder of the file: a save by rename puts another file there, and nobody writes the old one.
 
-    Where the folder cannot be watched (gone, a network mount, no watches left), nothing is told; a poll is the net.
+    Where the database lies in it too, the file itself: each write of the database would be an event, a tenth of what
+    a job costs.
+    """
+    return file if database.parent == file.parent else file.parent
+
+
+class Watch:
+    """Watches a folder, or a file, which is watched anew after each change: another may be in its place.
+
+    Where it cannot be watched (gone, a network mount, no watches left), nothing is told; a poll is the net.
     """
 
-    def __init__(self, folder: Path, ignored: str, changed: Callable[[], None]) -> None:
-        self._folder = folder
-        self._ignored = ignored
+    def __init__(self, place: Path, changed: Callable[[], None]) -> None:
+        self._place = place
         self._changed = changed
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._serve, name="watch", daemon=True)
@@ -35,22 +43,24 @@ class FolderWatch:
 
     def _serve(self) -> None:
         while not self._ended.is_set():
-            with suppress(OSError, RuntimeError):
+            try:
                 self._watch()
-            self._ended.wait(AGAIN)
+            except (OSError, RuntimeError):
+                self._ended.wait(AGAIN)
 
     def _watch(self) -> None:
-        """Until the end, or until another folder stands in the place of this one."""
-        watched = self._folder.stat().st_ino
+        """Until the end, or until another file or folder may stand in the place of this one."""
+        watched = self._place.stat().st_ino
+        is_file = self._place.is_file()
         for changes in watch(
-            self._folder, watch_filter=self._counts, debounce=GATHER, step=STEP, stop_event=self._ended,
+            self._place, watch_filter=None, debounce=GATHER, step=STEP, stop_event=self._ended,
             yield_on_timeout=True, raise_interrupt=False, recursive=False,
         ):  # fmt: skip
             if changes:
                 self._changed()
-            elif self._folder.stat().st_ino != watched:
+            if is_file and changes:
                 return
-
-    def _counts(self, change: Change, path: str) -> bool:
-        """The database beside the file changes all the time."""
-        return not Path(path).name.startswith(self._ignored)
+            with suppress(FileNotFoundError):
+                if self._place.stat().st_ino == watched:
+                    continue
+            return

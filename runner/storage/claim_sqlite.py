@@ -45,6 +45,14 @@ UPDATE background_jobs SET
   status = ?, result = ?, error = ?, completed_at = ?, stalls = ?, progress = coalesce(?, progress),
   limit_name = NULL, unique_key = NULL
 WHERE id = ? AND claim_token = ? AND status = 'running'"""
+FINISH_MANY = """
+UPDATE background_jobs SET
+  status = v.status, result = v.result, error = v.error, completed_at = v.completed_at, stalls = v.stalls,
+  progress = coalesce(v.progress, background_jobs.progress), limit_name = NULL, unique_key = NULL
+FROM (SELECT value ->> 0 AS status, value ->> 1 AS result, value ->> 2 AS error, value ->> 3 AS completed_at,
+  value ->> 4 AS stalls, value ->> 5 AS progress, value ->> 6 AS id, value ->> 7 AS token FROM json_each(?)) AS v
+WHERE background_jobs.id = v.id AND claim_token = v.token AND background_jobs.status = 'running'"""
+MANY = 8  # from so many on, one statement for all is quicker than one for each
 
 Lanes = Mapping[tuple[str, str], str | None]  # (queue, type) -> the name of its limit
 
@@ -65,11 +73,14 @@ def claim(
 
 
 def finish(connection: Connection, rows: Sequence[Sequence[Any]]) -> list[bool]:
-    """Write the ends of runs, values in the order of FINISH; which of them still held their claim."""
+    """Write the ends of runs, values in the order of FINISH; which of them still held their claim.
+
+    Many go in one statement, in which other threads of Python may work meanwhile.
+    """
     cursor = _cursor(connection)
-    if len(rows) > 1:
+    if len(rows) >= MANY:
         cursor.execute("SAVEPOINT finish")
-        if cursor.executemany(FINISH, rows).rowcount == len(rows):
+        if cursor.execute(FINISH_MANY, (json.dumps(rows),)).rowcount == len(rows):
             return [True] * len(rows)
         cursor.execute("ROLLBACK TO finish")  # some are lost: one by one, to know which
     return [cursor.execute(FINISH, row).rowcount == 1 for row in rows]
@@ -89,7 +100,9 @@ def _picked(
         due = [
             (run_at, job_id, limit)
             for lane, limit in ((lane, lanes[lane]) for lane in first)
-            for run_at, job_id in _due(cursor, lane, priority, min(left, _room(cursor, rooms, limit, left)), schedules, now)
+            for run_at, job_id in _due(
+                cursor, lane, priority, min(left, _room(cursor, rooms, limit, left)), schedules, now
+            )
         ]
         if len(first) > 1:
             due.sort(key=itemgetter(0, 1))

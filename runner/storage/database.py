@@ -7,7 +7,6 @@ handler runs.
 
 from __future__ import annotations
 
-import os
 import stat
 import threading
 from collections.abc import Callable, Iterator
@@ -58,7 +57,7 @@ class Database:
     def _found(self) -> tuple[int, int] | None:
         """Which file is there now, by device and inode."""
         try:
-            found = os.stat(self.path)
+            found = self.path.stat()
         except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import datetime
@@ -201,14 +201,21 @@ class inside:  # noqa: N801 - used as a word: with inside(run)
 
 
 class Events:
-    """A list of subscribers, each told of every event in the thread where it happened."""
+    """A list of subscribers, each told of every event, but of the kinds that it ignores, in the thread where it
+    happened."""
 
     def __init__(self) -> None:
-        self._subscribers: list[Emit] = []
+        self._subscribers: list[tuple[Emit, frozenset[type]]] = []
+        self._of_kind: dict[type, tuple[Emit, ...]] = {}
 
-    def subscribe(self, subscriber: Emit) -> None:
-        self._subscribers.append(subscriber)
+    def subscribe(self, subscriber: Emit, ignores: Collection[type] = ()) -> None:
+        self._subscribers.append((subscriber, frozenset(ignores)))
+        self._of_kind = {}
 
     def emit(self, event: Event) -> None:
-        for subscriber in self._subscribers:
+        kind = type(event)
+        told = self._of_kind.get(kind)
+        if told is None:
+            told = self._of_kind[kind] = tuple(one for one, ignores in self._subscribers if kind not in ignores)
+        for subscriber in told:
             subscriber(event)

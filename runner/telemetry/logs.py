@@ -12,7 +12,7 @@ from typing import Any, TextIO, cast
 import structlog
 
 from runner.domain.errors import UsageError
-from runner.telemetry import Event, JobSettled, ServiceStarted, ServiceStopped, current_run
+from runner.telemetry import Event, JobProgressed, JobSettled, JobStarted, ServiceStarted, ServiceStopped, current_run
 from runner.telemetry.flood import Flood
 from runner.telemetry.printed import Printed
 from runner.telemetry.wording import Line, bound, lines, many, routine
@@ -40,6 +40,11 @@ class Logs:
             wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
             cache_logger_on_first_use=True,
         ).bind()
+
+    @property
+    def ignores(self) -> frozenset[type]:
+        """The kinds of events that no line is written of at this level, however many there are."""
+        return frozenset() if self._level == "debug" else frozenset({JobStarted, JobProgressed})
 
     def bind(self, **values: object) -> None:
         """Add these to each line from now on. ServiceStarted binds the worker by itself."""

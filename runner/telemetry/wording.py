@@ -34,10 +34,10 @@ class Line:
 def routine(event: told.Event) -> Literal["debug", "info"] | None:
     """How loud it is where it may happen thousands of times a second and nothing is wrong; asked before `lines`."""
     match event:
+        case told.JobSettled():
+            return "info" if event.transition.ended in ("completed", "snoozed") else None
         case told.JobStarted() | told.JobProgressed():
             return "debug"
-        case told.JobSettled(transition=Transition(ended="completed" | "snoozed")):
-            return "info"
     return None
 
 

@@ -150,12 +150,10 @@ def test_an_error_is_one_line_and_then_the_traceback() -> None:
 
 def test_frames_of_ours_are_left_out() -> None:
     """A traceback in the database names no file of the engine."""
-    from contextlib import nullcontext
 
     from runner.engine.backends import call
-    from runner.engine.capture import Voice
     from runner.engine.context import JobContext
-    from runner.engine.executor import Execution
+    from runner.engine.executor import Execution, Surroundings
     from runner.engine.handlers import Handler
     from runner.testing.handlers import HandlerRun, Recording
     from tests.factories import NOW, make_run
@@ -165,8 +163,7 @@ def test_frames_of_ours_are_left_out() -> None:
 
     run = make_run()
     sink = Recording(HandlerRun())
-    context, voice = JobContext(run, sink, Stop()), Voice(sink, lambda: NOW)
-    outcome = call(Execution(run, Handler("x", handler, False), context, sink, voice, Stop(), 0.0, nullcontext()))
+    outcome = call(Execution(run, Handler("x", handler, False), sink, 0.0, Surroundings(lambda: NOW)))
 
     assert isinstance(outcome, Failed)
     assert "engine/backends.py" not in outcome.error

@@ -13,7 +13,7 @@ import pytest
 from syrupy.assertion import SnapshotAssertion
 
 from runner.cli import doctor
-from runner.engine.watch import FolderWatch
+from runner.engine.watch import Watch
 from runner.storage.database import Database
 from runner.storage.setup import HEAD
 from runner.storage.workers import WorkerStore
@@ -206,7 +206,7 @@ def test_doctor_finds_a_disk_that_is_nearly_full(project: Project, monkeypatch: 
 def test_doctor_finds_a_folder_whose_changes_are_not_told(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     """No more than a warning: serve looks by itself."""
     monkeypatch.setattr(doctor, "WATCHED", 0.01)
-    monkeypatch.setattr(FolderWatch, "start", lambda self: None)
+    monkeypatch.setattr(Watch, "start", lambda self: None)
     assert "is not noticed" in findings(project, code=0)["watcher"][0][1]
 
 
