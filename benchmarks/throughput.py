@@ -196,9 +196,9 @@ def _check(database: sqlite3.Connection, all_of_them: int | None) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="benchmarks.throughput", description=__doc__)
-    parser.add_argument("--jobs", type=int, default=20_000)
+    parser.add_argument("--jobs", type=int, default=40_000)
     parser.add_argument("--backlog", type=int, default=1_000_000, help="depth of the deep table; 0: none")
-    parser.add_argument("--concurrency", type=int, default=100)
+    parser.add_argument("--concurrency", type=int, default=400)
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--no-peer", action="store_true")
     options = parser.parse_args()

@@ -158,7 +158,9 @@ def service(app: App, follower: Follower, roles: Roles, definitions: Definitions
             ticks["janitor"] = _janitor(app, runs, scheduler).tick
         if roles.fires:
             ticks["scheduler"] = scheduler.tick
-        loops = [Loop(name, tick, clocks[name], emit) for name, tick in ticks.items()]
+        loops = {name: Loop(name, tick, clocks[name], emit) for name, tick in ticks.items()}
+        if runs is not None:
+            runs.executor.settle_here = loops["worker"].here
         follower.listeners.append(lambda found: _take_over(found, runs, clocks))
 
         def reload() -> None:
@@ -169,7 +171,7 @@ def service(app: App, follower: Follower, roles: Roles, definitions: Definitions
         watch.start()
         stack.callback(watch.close)
         started = _started(app, runs, roles, definitions)
-        yield Service(loops, runs, app.settings.shutdown_grace, emit, reload, started)
+        yield Service(list(loops.values()), runs, app.settings.shutdown_grace, emit, reload, started)
 
 
 def _started(app: App, worker: Worker | None, roles: Roles, definitions: Definitions) -> ServiceStarted:

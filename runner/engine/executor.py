@@ -88,7 +88,10 @@ class Backend(Protocol):
     def close(self) -> None: ...
 
 
-Done = Callable[[Execution, Outcome], None]
+class Done(Protocol):
+    """`is_free`: the thread that calls has nothing else to do, and may settle the outcome itself."""
+
+    def __call__(self, execution: Execution, outcome: Outcome, is_free: bool = False) -> None: ...
 
 
 class Executor:
@@ -102,6 +105,7 @@ class Executor:
         self.surroundings = Surroundings(now, lambda: self._lease.holds)
         self.grace = GRACE
         self._wake = wake
+        self.settle_here: Callable[[], bool] = lambda: False
         self._lock = threading.Lock()
         self._running: dict[int, Execution] = {}
         self._check_at = math.inf  # the next moment at which a run may be overdue
@@ -196,12 +200,12 @@ class Executor:
                 self._leaked.add(execution)
         self._told(execution)
 
-    def _done(self, execution: Execution, outcome: Outcome) -> None:
+    def _done(self, execution: Execution, outcome: Outcome, is_free: bool = False) -> None:
         """The first word counts; what a given-up handler says later is dropped (and its fence is void)."""
         with self._lock:
             self._leaked.discard(execution)
             self._end(execution, outcome)
-        self._told(execution)
+        self._told(execution, is_free)
 
     def _end(self, execution: Execution, outcome: Outcome) -> bool:
         if self._running.get(execution.run.id) is not execution:
@@ -211,10 +215,11 @@ class Executor:
             self._finished.append(Finished(execution.run, outcome, execution.sink, tuple(execution.children)))
         return True
 
-    def _told(self, execution: Execution) -> None:
+    def _told(self, execution: Execution, is_free: bool = False) -> None:
         if execution.stop.kind == "lost":
             self._recorder.take(execution.sink)
-        self._wake()
+        if not (is_free and self.settle_here()):
+            self._wake()
 
     def close(self) -> None:
         for backend in self._backends.values():

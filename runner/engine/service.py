@@ -38,6 +38,8 @@ class Loop:
     _failures: int = 0
     _repeats: int = 0
     _begun: float | None = None  # when the tick that it is in began
+    _looks_at: float = 0.0  # when the thread of the loop wants to tick again
+    _turn: threading.Lock = field(default_factory=threading.Lock)
     _ended: threading.Event = field(default_factory=threading.Event)
     _thread: threading.Thread | None = None
 
@@ -55,15 +57,32 @@ class Loop:
         if self._thread is not None:
             self._thread.join(JOIN)
             if not self._thread.is_alive() and not is_done():
-                self._once()
+                with self._turn:
+                    self._once()
 
     def _serve(self) -> None:
         try:
             while not self._ended.is_set():
-                self.clock.wait(self._once())
+                with self._turn:
+                    pause = self._once()
+                self._looks_at = time.monotonic() + pause
+                self.clock.wait(pause)
         except BaseException as error:  # no tick has caught it: not even the loop can go on
             self.failure = error
             self.died()
+
+    def here(self) -> bool:
+        """Tick in the thread that calls, rather than wake our own. False where that one must be woken all the same."""
+        with self._turn:
+            if self._ended.is_set() or self._failing is not None:
+                return False
+            try:
+                pause = self._once()
+            except BaseException as error:
+                self.failure = error
+                self.died()
+                return True
+            return self._failing is None and time.monotonic() + pause >= self._looks_at
 
     def _once(self) -> float:
         self._begun = time.monotonic()

@@ -20,7 +20,7 @@ def watched_place(file: Path, database: Path) -> Path:
     Where the database lies in it too, the file itself: each write of the database would be an event, a tenth of what
     a job costs.
     """
-    return file if database.parent == file.parent else file.parent
+    return file if database.parent.resolve() == file.parent.resolve() else file.parent
 
 
 class Watch:

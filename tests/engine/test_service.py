@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -125,6 +126,37 @@ def test_a_loop_that_dies_takes_the_service_down() -> None:
     assert (dead.name, dead.failure) == ("worse", duty.raises)
     assert [one.loop for one in other.events if isinstance(one, LoopDied)] == ["worse"]
     assert isinstance(other.events[-1], ServiceStopped)
+
+
+def test_a_tick_may_be_done_where_its_cause_is() -> None:
+    """Who has ended a job settles it: our thread is woken only where it has to look again sooner than it wants to."""
+    duty = Duty()
+    loop = duty.loop()
+    loop._looks_at = time.monotonic()
+    assert (loop.here(), duty.calls) == (True, 1)
+    loop._looks_at = time.monotonic() + 60
+    assert (loop.here(), duty.calls) == (False, 2)
+    duty.raises = DatabaseUnavailable("locked")
+    assert (loop.here(), duty.calls) == (False, 3), "it is tried again by the loop, at its own pace"
+    assert (loop.here(), duty.calls) == (False, 3)
+
+
+def test_a_loop_that_ended_does_nothing_more() -> None:
+    """What ends later is settled by the last tick of the stop, or rescued."""
+    duty = Duty()
+    loop = duty.loop()
+    loop.stop()
+    assert (loop.here(), duty.calls) == (False, 0)
+
+
+def test_a_loop_dies_wherever_it_ticks() -> None:
+    """Also in the thread of a handler."""
+    duty = Duty(raises=SystemExit(3))
+    loop, told = duty.loop(), threading.Event()
+    loop.died = told.set
+    assert loop.here()
+    assert told.is_set()
+    assert loop.failure is duty.raises
 
 
 # ---- the work
