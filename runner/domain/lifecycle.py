@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from datetime import datetime
 from random import Random
+from typing import NamedTuple
 
 from runner.domain.job import JobState, Run
 from runner.domain.outcome import Cancelled, Completed, Failed, Outcome, Released, Snoozed, Stalled
 
 
-@dataclass(frozen=True, slots=True)
-class Transition:
+class Transition(NamedTuple):
     """What to write for a run that ended. `run_at` is set where the job is to run again.
 
     `attempt` and `stalls` are the numbers the row shall hold; `ended` is the word for this run in the history.
@@ -35,33 +34,33 @@ def settle(run: Run, outcome: Outcome, now: datetime, rng: Random) -> Transition
     if isinstance(outcome, Completed):
         return Transition(JobState.COMPLETED, run.attempt, run.stalls, "completed", result=outcome.result)
     same = Transition(JobState.PENDING, run.attempt, run.stalls, ended="failed")
-    given_back = replace(same, attempt=run.attempt - 1)
+    given_back = same._replace(attempt=run.attempt - 1)
     match outcome:
         case Cancelled(reason):
-            return replace(same, state=JobState.CANCELLED, ended="cancelled", error=reason)
+            return same._replace(state=JobState.CANCELLED, ended="cancelled", error=reason)
         case Snoozed(delay):
-            return replace(given_back, ended="snoozed", run_at=now + delay)
+            return given_back._replace(ended="snoozed", run_at=now + delay)
         case Released(reason):
-            return replace(given_back, ended="released", run_at=run.run_at, error=reason)
+            return given_back._replace(ended="released", run_at=run.run_at, error=reason)
         case Stalled(error):
-            return _after_stall(run, replace(same, ended="stalled", error=error, stalls=run.stalls + 1), now, rng)
+            return _after_stall(run, same._replace(ended="stalled", error=error, stalls=run.stalls + 1), now, rng)
         case Failed():
-            return _after_failure(run, outcome, replace(same, error=outcome.error), now, rng)
+            return _after_failure(run, outcome, same._replace(error=outcome.error), now, rng)
 
 
 def _after_failure(run: Run, outcome: Failed, failed: Transition, now: datetime, rng: Random) -> Transition:
     policy = run.policy.retry
     if outcome.for_good or run.attempt >= run.max_attempts or not policy.allows(outcome.kinds):
-        return replace(failed, state=JobState.FAILED)
+        return failed._replace(state=JobState.FAILED)
     wait = outcome.retry_after if outcome.retry_after is not None else policy.wait(run.attempt, rng)
-    return replace(failed, run_at=now + wait)
+    return failed._replace(run_at=now + wait)
 
 
 def _after_stall(run: Run, stalled: Transition, now: datetime, rng: Random) -> Transition:
     out = run.attempt >= run.max_attempts or stalled.stalls >= run.policy.max_stalls
     if run.policy.on_stall == "fail" or out:
-        return replace(stalled, state=JobState.FAILED)
-    return replace(stalled, run_at=now + run.policy.retry.wait(run.attempt, rng))
+        return stalled._replace(state=JobState.FAILED)
+    return stalled._replace(run_at=now + run.policy.retry.wait(run.attempt, rng))
 
 
 def cancelled_instead(transition: Transition, reason: str) -> Transition:
@@ -73,7 +72,7 @@ def cancelled_instead(transition: Transition, reason: str) -> Transition:
     if not yields_to_cancel(transition):
         return transition
     error = transition.error if transition.ended == "failed" else reason
-    return replace(transition, state=JobState.CANCELLED, run_at=None, error=error)
+    return transition._replace(state=JobState.CANCELLED, run_at=None, error=error)
 
 
 def yields_to_cancel(transition: Transition) -> bool:

@@ -6,6 +6,7 @@ down: half alive is worse than dead, which somebody notices.
 
 from __future__ import annotations
 
+import gc
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -137,6 +138,9 @@ class Service:
         """Serve until `stop`, or until a loop dies; returns the loops that died."""
         for loop in self.loops:
             loop.died = self.clock.wake
+        gc.collect()
+        gc.freeze()  # what was loaded at the start stays: the collector need not look at it again and again
+        for loop in self.loops:
             loop.start()
         if self.started is not None:
             self.emit(self.started)

@@ -171,9 +171,11 @@ _URGENCY = attrgetter("priority", "run_at", "id")
 def _as_run(row: Sequence[Any], started_at: datetime) -> Run:
     (job_id, kind, queue, payload, priority, attempt, max_attempts, number, stalls, token, worker_id, policy, run_at,
      created_at, project_id, schedule_name, scheduled_for) = row  # fmt: skip
+    due = moment(run_at)
     return Run(
         job_id, kind, queue, json.loads(payload), priority, attempt, max_attempts, number, stalls, token, worker_id,
-        policy_from(policy), moment(run_at), started_at, moment(created_at), project_id, schedule_name,
+        policy_from(policy), due, started_at, due if created_at == run_at else moment(created_at), project_id,
+        schedule_name,
         None if scheduled_for is None else moment(scheduled_for),
     )  # fmt: skip
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Row, Text, bindparam, delete, exists, func, insert, select, update
 
@@ -47,8 +47,7 @@ class ClaimRequest:
     schedules: frozenset[str] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Settlement:
+class Settlement(NamedTuple):
     """The end of one run as it is to be written. Children are enqueued where the run completed, or not at all."""
 
     run: Run
@@ -234,7 +233,7 @@ def _honour_cancels(connection: Connection, settlements: Sequence[Settlement]) -
         row.id: row.cancel_reason or "cancelled" for row in connection.execute(_WANTED_CANCELLED, {"ids": open_to_it})
     }
     return [
-        replace(one, transition=cancelled_instead(one.transition, wanted[one.run.id])) if one.run.id in wanted else one
+        one._replace(transition=cancelled_instead(one.transition, wanted[one.run.id])) if one.run.id in wanted else one
         for one in settlements
     ]
 
