@@ -40,7 +40,7 @@ class Job(Row, table=True):
         ),
         partial_index("jobs_schedule", "schedule_name", "id", where="schedule_name IS NOT NULL"),
         partial_index("jobs_project", "project_id", "id", where="project_id IS NOT NULL"),
-        partial_index("jobs_status", "status", "id", where="status <> 'pending'"),
+        partial_index("jobs_failed", "status", "id", where="status IN ('failed', 'cancelled')"),
         partial_index("jobs_finished", "completed_at", "id", where="completed_at IS NOT NULL"),
         {"sqlite_autoincrement": True},
     )

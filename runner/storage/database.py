@@ -20,6 +20,7 @@ from sqlalchemy.exc import ArgumentError, DatabaseError, InterfaceError, Operati
 from runner.domain.errors import DatabaseUnavailable, NotThereYet, UsageError
 from runner.storage import dialects, poke
 
+FAULTS = (DatabaseError, InterfaceError, dialects.DriverError)
 BUSY_TIMEOUT = timedelta(seconds=15)
 
 
@@ -77,15 +78,18 @@ class Database:
             with self._transaction(engine) as connection:
                 yield connection
             return
-        with self._turn, self._explained():
-            held = self._writer(engine, create)
+        with self._turn:
+            held = None
             try:
+                held = self._writer(engine, create)
                 dialects.begin_write(held)
                 yield held
                 sockets = poke.take(held)
                 dialects.commit(held)
-            except BaseException:
+            except BaseException as error:
                 self._drop(engine, held)
+                if isinstance(error, FAULTS):
+                    raise self.explain(error) from error
                 raise
             if sockets is not None:
                 self.bell.tell(sockets)
@@ -107,7 +111,7 @@ class Database:
                     # Held, and outside any transaction: the number means something on its own connection alone.
                     self._watcher, self._watchers = self._outside.connect(), self._watchers + 1
                 found = dialects.data_version(self._watcher)
-            except (DatabaseError, InterfaceError, dialects.DriverError) as error:
+            except FAULTS as error:
                 raise self.explain(error) from error
         return (self._watchers << 32) + found
 
@@ -164,10 +168,10 @@ class Database:
             held = self._writers[engine] = engine.connect()
         return held
 
-    def _drop(self, engine: Engine, held: Connection) -> None:
+    def _drop(self, engine: Engine, held: Connection | None) -> None:
         """Whatever state it is in; closing rolls back."""
         self._writers.pop(engine, None)
-        if not held.closed:
+        if held is not None and not held.closed:
             poke.unmark(held)
             held.close()
 
@@ -180,7 +184,7 @@ class Database:
     def _explained(self) -> Iterator[None]:
         try:
             yield
-        except (DatabaseError, InterfaceError, dialects.DriverError) as error:
+        except FAULTS as error:
             raise self.explain(error) from error
 
     def explain(self, error: Exception) -> Exception:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Select, bindparam, func, insert, literal, or_, select, update
+from sqlalchemy import Connection, Select, bindparam, func, insert, literal, or_, select, text, update
 
 from runner.domain.errors import Conflict, NotFound
 from runner.domain.job import Enqueued, InFlight, JobState, NewJob
@@ -219,6 +219,8 @@ def _filtered(statement: Select[Any], where: JobFilter) -> Select[Any]:
             statement = statement.where(column == value)
     if where.status:
         statement = statement.where(JOBS.c.status.in_(where.status))
+        if set(where.status) <= {JobState.FAILED, JobState.CANCELLED}:
+            statement = statement.where(text("status IN ('failed', 'cancelled')"))  # letter by letter, for jobs_failed
     if where.type:
         statement = statement.where(JOBS.c.type.in_(where.type))
     if where.since is not None:

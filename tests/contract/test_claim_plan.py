@@ -17,6 +17,7 @@ from runner.domain.job_rows import Job
 from runner.storage import claim_sql, claim_sqlite
 from runner.storage.claims import ClaimRequest, Lane
 from runner.storage.database import Database
+from runner.storage.jobs import JobFilter
 from tests.contract.databases import steps
 from tests.factories import (
     DAY,
@@ -132,6 +133,28 @@ def test_the_limit_is_counted_by_its_own_index_on_sqlite(database: Database) -> 
         re.fullmatch(r"SEARCH background_jobs USING (COVERING )?INDEX jobs_limit \(limit_name=\?\)", line)
         for line in lines
     )
+
+
+def test_many_ends_are_written_by_their_ids(database: Database) -> None:
+    """One statement for all of them, and a seek for each."""
+    lines = plan(database, claim_sqlite.FINISH_MANY)
+
+    assert "SEARCH background_jobs USING INTEGER PRIMARY KEY (rowid=?)" in lines
+
+
+def test_failures_are_found_among_many_that_completed(stores: Stores, database: Database) -> None:
+    """The index of the others would cost each job two entries; failures are rare, and what is looked for."""
+    row = {"type": "mail", "queue": "default", "payload": {}, "policy": "{}", "created_at": NOW, "run_at": NOW,
+           "completed_at": NOW, "max_attempts": 1}  # fmt: skip
+    with database.write() as connection:
+        states = [JobState.FAILED, JobState.CANCELLED, *[JobState.COMPLETED] * DEPTH]
+        connection.execute(insert(JOBS), [row | {"status": state} for state in states])
+
+    with steps(database, budget=500):
+        found, _ = stores.jobs.find(JobFilter(status=(JobState.FAILED,)))
+        both, _ = stores.jobs.find(JobFilter(status=(JobState.CANCELLED, JobState.FAILED)))
+
+    assert [job.status for job in (*found, *both)] == ["failed", "cancelled", "failed"]
 
 
 # ---- depth: the work of a claim, counted in steps of SQLite's machine
