@@ -47,8 +47,9 @@ check: $(STAMP) ## format, lint, types and layers
 docs: $(STAMP)  ## write the generated pages of docs/
 	$(BIN)/python docs/generate.py
 
-bench: $(STAMP) ## measurements, side by side; about five minutes
+bench: $(STAMP) ## measurements, side by side; about ten minutes
 	$(BIN)/python -m benchmarks
+	$(BIN)/python -m benchmarks.throughput
 
 soak: $(STAMP)  ## faults at length: SOAK="--seed 7 --jobs 2000 kill stop lock"; about eight minutes
 	$(BIN)/python -m tests.faults.soak $(SOAK)

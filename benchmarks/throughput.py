@@ -202,7 +202,7 @@ def main() -> None:
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--no-peer", action="store_true")
     options = parser.parse_args()
-    print(machine())
+    print(machine(), flush=True)
     with tempfile.TemporaryDirectory(prefix="runner-bench-") as place:
         folder = Path(place)
         for turn in range(options.repeat):
@@ -214,7 +214,8 @@ def main() -> None:
                 beside = "" if theirs is None else f", {one.per_second / theirs:.2f} of {PEER} ({theirs:,.0f}/s)"
                 print(
                     f"run {turn + 1}: {one.jobs:,} jobs, concurrency {one.concurrency}: {one.per_second:,.0f}/s, "
-                    f"{one.per_second / bare:.2f} of bare pairs ({bare:,.0f}/s){beside}, {one.cpu:.2f} cpu"
+                    f"{one.per_second / bare:.2f} of bare pairs ({bare:,.0f}/s){beside}, {one.cpu:.2f} cpu",
+                    flush=True,
                 )
         if options.backlog:
             deep = drain(folder / "deep", options.jobs, options.concurrency, options.backlog)
