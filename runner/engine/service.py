@@ -57,9 +57,17 @@ class Loop:
         """Wait for its end; where something is left to do then, one tick more."""
         if self._thread is not None:
             self._thread.join(JOIN)
-            if not self._thread.is_alive() and not is_done():
-                with self._turn:
+        if self._turn.acquire(timeout=JOIN):
+            try:
+                if self._thread is not None and not is_done():
                     self._once()
+            finally:
+                self._turn.release()
+
+    def settle_down(self, patience: float) -> None:
+        """Wait for the end of the tick that goes on, in whatever thread: the next one sees what has changed."""
+        if self._turn.acquire(timeout=max(patience, 0.0)):
+            self._turn.release()
 
     def _serve(self) -> None:
         try:
@@ -181,6 +189,7 @@ class Service:
         worker = self.worker
         if worker is None:
             return 0, 0
+        loop.settle_down(deadline - time.monotonic())  # what it claims is running then
         running = len(worker.executor.running())
         grace = min(GRACE, max(deadline - time.monotonic(), 0.0) / 2)
         self._wait(loop, worker, deadline - grace - DRAINING_LOOK)

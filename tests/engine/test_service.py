@@ -15,10 +15,12 @@ import pytest
 
 from runner.assembly import Roles
 from runner.domain.errors import DatabaseUnavailable
+from runner.domain.job import Run
 from runner.engine.follower import digest_of
 from runner.engine.loop import Clock
 from runner.engine.service import Loop, Service
 from runner.engine.worker import Selection
+from runner.storage.claims import ClaimRequest
 from runner.telemetry import (
     Event,
     LoopDied,
@@ -306,6 +308,29 @@ def test_a_loop_in_one_tick_for_too_long_is_not_lively() -> None:
 
     assert seen == [True, False]
     assert service.is_lively(0), "between two ticks it hangs in none"
+
+
+def test_what_is_claimed_while_the_stop_comes_is_not_left(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A claim that had begun before the signal: its job is run or given back, like any other."""
+    bench.define(kind("hold"))
+    now_due(bench)
+    with service_of(bench) as service, serving(service):
+        (loop,) = [one for one in service.loops if one.name == "worker"]
+        assert service.worker is not None
+        real = service.worker.claims.claim
+
+        def claim(request: ClaimRequest, now: datetime) -> list[Run]:
+            runs = real(request, now)
+            if runs:
+                service.stop("SIGTERM")
+                loop._ended.wait(0.5)  # it is never set while we are in here
+            return runs
+
+        monkeypatch.setattr(service.worker.claims, "claim", claim)
+        job_id = bench.enqueue("hold", {"gate": "here"})
+        eventually(lambda: bench.of(ServiceStopped))
+
+    assert bench.state(job_id) == "pending"
 
 
 def test_what_ends_while_the_last_tick_runs_is_settled(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
