@@ -56,7 +56,7 @@ def _run(
     folder: str, path: str, run: Run, outbox: Outbox, lease: Lease, limits: Limits
 ) -> tuple[Outcome, JobContext]:  # fmt: skip
     stop = Stop()
-    context = JobContext(run, outbox, stop, is_held=lambda: lease.holds)
+    context = JobContext(run, outbox, stop, is_held=lease.held_since)
     spare = bytearray(SPARE if limits.memory else 0)
     try:
         with Voice(outbox, lambda: datetime.now(UTC)):

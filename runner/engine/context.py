@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -22,11 +23,12 @@ _deciding = threading.RLock()  # one for all: who stops a run takes it for a mom
 
 
 class Stop:
-    """A request to stop, made by the worker and noticed by the handler. The first kind stays."""
+    """A request to stop, made by the worker and noticed by the handler. The first kind stays; a loss counts always."""
 
-    __slots__ = ("_was_delivered", "kind", "reason")
+    __slots__ = ("_was_delivered", "is_lost", "kind", "reason")
 
     def __init__(self) -> None:
+        self.is_lost = False
         self._was_delivered = False
         self.kind: StopKind | None = None
         self.reason = ""
@@ -34,6 +36,7 @@ class Stop:
     def request(self, kind: StopKind, reason: str) -> bool:
         """Whether this was the first request."""
         with _deciding:
+            self.is_lost |= kind == "lost"
             if self.kind is not None:
                 return False
             self.reason = reason
@@ -83,12 +86,13 @@ class JobContext:
         sink: Sink,
         stop: Stop,
         now: Callable[[], datetime] | None = None,
-        is_held: Callable[[], bool] = lambda: True,
+        is_held: Callable[[float], bool] = lambda began: True,
         children: list[Child] | None = None,
     ) -> None:
         self._sink = sink
         self._stop = stop
         self._is_held = is_held
+        self._began = time.monotonic()
         self._now = now or (lambda: datetime.now(UTC))
         self.children: list[Child] = [] if children is None else children
         self.job_id = run.id
@@ -111,7 +115,7 @@ class JobContext:
 
         Ask it before what must not happen twice. Where it is False, another worker may run the job soon.
         """
-        return self._is_held() and self._stop.kind != "lost"
+        return self._is_held(self._began) and not self._stop.is_lost
 
     def check(self) -> None:
         """Raise JobCancelled if the handler should end. Call it in long loops."""

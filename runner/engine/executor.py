@@ -28,7 +28,7 @@ class Surroundings:
     """What all runs of one executor share. A handler's code runs inside of `around`."""
 
     now: Callable[[], datetime]
-    is_held: Callable[[], bool] = lambda: True
+    is_held: Callable[[float], bool] = lambda began: True
     around: Callable[[Run], AbstractContextManager[None]] = lambda run: nullcontext()
 
 
@@ -66,7 +66,7 @@ class Execution:
 
     def give_up(self) -> None:
         """From here on nobody listens to it."""
-        self.is_given_up = True
+        self.is_given_up = self.stop.is_lost = True
         if self.voice is not None:
             self.voice.close()
 
@@ -102,7 +102,7 @@ class Executor:
     ) -> None:
         self._recorder = recorder
         self._lease = lease or Lease()
-        self.surroundings = Surroundings(now, lambda: self._lease.holds)
+        self.surroundings = Surroundings(now, self._lease.held_since)
         self.grace = GRACE
         self._wake = wake
         self.settle_here: Callable[[], bool] = lambda: False

@@ -32,9 +32,10 @@ class _Unwritten:
     def is_dirty(self) -> bool:
         return self.progress is not None or bool(self.lines) or bool(self.outputs)
 
-    def drain(self, run: Run) -> Writes:
-        writes = Writes(run, self.progress, tuple(self.lines), tuple(self.outputs))
-        self.progress, self.lines, self.outputs = None, [], []
+    def drain(self, run: Run, most: int | None = None) -> Writes:
+        """What is to be written; of lines, so many at most."""
+        writes = Writes(run, self.progress, tuple(self.lines[:most]), tuple(self.outputs))
+        self.progress, self.lines, self.outputs = None, self.lines[len(writes.lines) :], []
         return writes
 
     def put_back(self, writes: Writes) -> None:
@@ -87,15 +88,20 @@ class Recorder:
 
     def flush(self) -> None:
         """Write what was said since the last time; tell of the runs whose claim is lost."""
+        while self._write_some():
+            pass
+
+    def _write_some(self) -> bool:
+        """One transaction, kept short: others wait for it, heartbeats too. Whether there may be more."""
         with self._flushing:
             with self._lock:
                 batch = [
-                    (said, said.drain(sink.run))
+                    (said, said.drain(sink.run, EARLY))
                     for sink in self._heard
                     if (said := sink.unwritten) is not None and said.is_dirty
                 ]
             if not batch:
-                return
+                return False
             try:
                 lost = self._store.write([writes for _, writes in batch])
             except RunnerError:
@@ -106,6 +112,7 @@ class Recorder:
             for _, writes in batch:
                 if writes.run.id in lost:
                     self._lost(writes.run)
+            return any(len(writes.lines) == EARLY for _, writes in batch)
 
     def take(self, sink: RunSink) -> Writes | None:
         """The rest of what a run said, to be written in the transaction that settles it; then it is heard no more."""

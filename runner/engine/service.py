@@ -21,6 +21,7 @@ from runner.telemetry import Emit, LoopDied, ServiceStarted, ServiceStopped, Sto
 
 FIRST_PAUSE = 0.5  # seconds after a tick that raised; doubled each time, up to
 LONGEST_PAUSE = 30.0
+KEPT = 4  # the part of the grace, at most GRACE, in which what did not end is asked to stop and given back
 DRAINING_LOOK = 0.05
 JOIN = 5.0  # seconds that a loop may take for the tick that it is in
 
@@ -191,7 +192,7 @@ class Service:
             return 0, 0
         loop.settle_down(deadline - time.monotonic())  # what it claims is running then
         running = len(worker.executor.running())
-        grace = min(GRACE, max(deadline - time.monotonic(), 0.0) / 2)
+        grace = min(GRACE, max(deadline - time.monotonic(), 0.0) / KEPT)
         self._wait(loop, worker, deadline - grace - DRAINING_LOOK)
         left = len(worker.executor.running())
         worker.executor.grace = max(grace - 10 * DRAINING_LOOK, 0.0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from random import Random
@@ -75,6 +75,7 @@ class Worker:
     _definitions: Definitions = field(default_factory=Definitions)
     _queues_seen: list[tuple[str, str]] = field(default_factory=list)
     _looked_at: float = -LANES_KEPT
+    _finished: list[Finished] = field(default_factory=list)
     _unsettled: list[Settlement] = field(default_factory=list)
 
     def know(self, definitions: Definitions) -> None:
@@ -98,18 +99,25 @@ class Worker:
     def tick(self, now: datetime) -> float:
         """Settle what has ended, claim what is due, start it. Returns seconds until the next look."""
         self._take_over()
-        finished = self.executor.take()
-        changed = self._has_changed(now=time.monotonic(), is_busy=bool(finished))
+        self._take_finished(now)
+        changed = self._has_changed(now=time.monotonic(), is_busy=bool(self._unsettled))
         pauses = [POLL, self._stop_cancelled(changed), self.executor.check_times()]
-        free = self.executor.free(self.concurrency) - len(self._unsettled) if self.accepting else 0
-        if self._is_idle and not changed and not finished and (self._due is None or now < self._due):
+        free = self.executor.free(self.concurrency) if self.accepting else 0
+        if self._is_idle and not changed and not self._unsettled and (self._due is None or now < self._due):
             free = 0
-        claimed = self._settle_and_claim(finished, free, now)
+        claimed = self._settle_and_claim(free, now)
         for run in claimed:
             self._start(run, now)
         if free > 0:
             pauses.append(self._after_claim(len(claimed) < free, now))
         return min(pause for pause in pauses if pause is not None)
+
+    def _take_finished(self, now: datetime) -> None:
+        """Before anything is asked of the database: what has ended is kept until it is settled, whatever fails."""
+        self._finished += self.executor.take()
+        while self._finished:
+            self._unsettled.append(self._settlement(self._finished[0], now))
+            del self._finished[0]
 
     def _has_changed(self, now: float, is_busy: bool) -> bool:
         """Asked at each look; where we claim anyway, only as often as cancel requests want it."""
@@ -163,7 +171,7 @@ class Worker:
         ]
 
     def has_work(self) -> bool:
-        return self.executor.occupied > 0 or bool(self._unsettled)
+        return self.executor.occupied > 0 or bool(self._finished) or bool(self._unsettled)
 
     @property
     def is_stuck(self) -> bool:
@@ -183,15 +191,14 @@ class Worker:
         lanes = self.lanes()
         return self.claims.next_due(lanes, self.selection.schedules) if lanes else None
 
-    def _settle_and_claim(self, finished: Sequence[Finished], free: int, now: datetime) -> list[Run]:
-        settlements = self._unsettled + [self._settlement(one, now) for one in finished]
+    def _settle_and_claim(self, free: int, now: datetime) -> list[Run]:
+        settlements = self._unsettled
         if self.fail_fast and any(one.transition.state is JobState.FAILED for one in settlements):
             self.accepting, free = False, 0
         request = ClaimRequest(self.worker_id, self.lanes() if free > 0 else [], free, self.selection.schedules)
         if not settlements:
             return self.claims.claim(request, now)
-        self._unsettled = settlements  # kept where the database cannot be written now: the next tick tries again
-        settled = self.claims.settle(settlements, now, request)
+        settled = self.claims.settle(settlements, now, request)  # where it cannot be written now, the next tick tries
         self._unsettled = []
         for one in settlements:
             if one.run.id in settled.lost:

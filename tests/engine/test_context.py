@@ -123,15 +123,17 @@ def test_a_lost_claim_is_no_longer_ours() -> None:
     """`heartbeat_ok` is True as long as the worker's beat is recent; not a cancel but a lost claim ends it."""
     recent = [True]
     stop = Stop()
-    ctx = JobContext(make_run(), Ear(), stop, lambda: NOW, lambda: recent[0])
+    ctx = JobContext(make_run(), Ear(), stop, lambda: NOW, lambda began: recent[0])
     other = Stop()
-    lost = JobContext(make_run(), Ear(), other, lambda: NOW, lambda: recent[0])
+    lost = JobContext(make_run(), Ear(), other, lambda: NOW, lambda began: recent[0])
 
     assert ctx.heartbeat_ok
     stop.request("cancel", "unwanted")
     other.request("lost", "rescued")
     assert ctx.heartbeat_ok
     assert not lost.heartbeat_ok
+    stop.request("lost", "rescued")
+    assert not ctx.heartbeat_ok, "also where something else was asked of it before"
     recent[0] = False
     assert not ctx.heartbeat_ok
 
@@ -158,6 +160,21 @@ def test_a_lease_counts_from_the_beginning_of_a_beat(monkeypatch: pytest.MonkeyP
     with pytest.raises(DatabaseUnavailable):
         lease.renewed_by(lambda: beat(0.0, DatabaseUnavailable("locked")))
     assert not lease.holds
+
+
+def test_what_was_ours_before_a_silence_is_not_ours_after_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Others may have taken it meanwhile: a beat that is written again makes new runs ours, not the old ones."""
+    clock = [100.0]
+    monkeypatch.setattr("runner.engine.lease.time.monotonic", lambda: clock[0])
+    lease = Lease(40.0)
+    lease.renewed_by(lambda: None)
+    assert lease.held_since(100.0)
+    clock[0] = 150.0
+    assert not lease.held_since(100.0)
+    lease.renewed_by(lambda: None)
+    assert not lease.held_since(100.0)
+    assert lease.held_since(151.0)
+    assert lease.holds
 
 
 @pytest.mark.parametrize("isolation", ["thread", "process"])

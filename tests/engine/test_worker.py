@@ -63,6 +63,30 @@ def test_a_free_place_is_taken_in_the_settling_transaction(bench: Bench) -> None
         bench.run(worker, second)
 
 
+def test_what_ended_while_nothing_could_be_asked_is_settled_later(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The database was gone for a moment, as the job ended: its outcome is not forgotten."""
+    bench.define(kind("ok"))
+    job_id = bench.enqueue("ok")
+    with bench.worker() as worker:
+        worker.tick(NOW)
+        eventually(lambda: worker.executor._finished)
+        for place, name in ((worker.claims, "lanes"), (worker, "changed")):
+            with monkeypatch.context() as gone:
+                gone.setattr(place, name, _unavailable)
+                worker._looked_at, worker._ask_at = -9.0, 0.0
+                with pytest.raises(DatabaseUnavailable):
+                    worker.tick(NOW)
+            assert worker.has_work()
+        worker.tick(NOW)
+        assert bench.state(job_id) == "completed"
+
+
+def _unavailable() -> bool:
+    raise DatabaseUnavailable("gone")
+
+
 def test_errors_of_one_job_do_not_touch_others(bench: Bench) -> None:
     """Each job is isolated from the errors of others, whatever they raise."""
     names = ("ok", "fail", "fail_async", "leave", "exit_in_a_task", "hold_async")
