@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from runner.app import App
     from runner.assembly import Roles
     from runner.config.load import Loaded
+    from runner.domain.schedule import RunnerOptions
     from runner.engine.notify import Notify
     from runner.engine.service import Service
     from runner.settings import Settings
@@ -92,11 +93,24 @@ class Call:
         loaded = read(first.config, os.environ)
         if not self.last_good:
             loaded.require()
-        found = settings(self.flags, os.environ, loaded.definitions.runner if loaded.definitions else None)
+        options = loaded.definitions.runner if loaded.definitions else self._stored_options(first)
+        found = settings(self.flags, os.environ, options)
         app = App(found, os.environ)
         try:
             app.prepare()
             return self._run(app, loaded)
+        finally:
+            app.close()
+
+    def _stored_options(self, first: Settings) -> RunnerOptions | None:
+        """Of the revision that is started from where the file is invalid."""
+        from runner.app import App
+
+        app = App(first, os.environ)
+        try:
+            app.prepare()
+            revision = app.revisions.current()
+            return revision.definitions.runner if revision is not None else None
         finally:
             app.close()
 

@@ -15,6 +15,7 @@ from typing import Any
 from runner.domain.said import LogLine
 from runner.engine.context import Sink
 from runner.engine.outcomes import storable
+from runner.telemetry.printed import Printed
 
 LONGEST_LINE = 64 * 1024  # characters: what is printed without an end is cut into lines
 STREAMS = {"stdout": "info", "stderr": "warning"}
@@ -42,6 +43,8 @@ class Voice:
         _voice.set(self)
 
     def __exit__(self, *_: object) -> None:
+        if self._begun:
+            _end_lines()
         self.close()
         if _voice.get() is self:  # an abandoned coroutine may be closed in the context of another run
             _voice.set(None)
@@ -139,6 +142,14 @@ class Tee:
         return getattr(self.outer, name)
 
 
+def is_in_lines() -> bool:
+    """Whether what this process prints becomes lines of a log in JSON."""
+    stream = sys.stderr
+    while isinstance(stream, Tee):
+        stream = stream.outer
+    return isinstance(stream, Printed)
+
+
 _lock = threading.Lock()
 _open = 0
 _undo: list[Callable[[], None]] = []
@@ -176,6 +187,16 @@ def _ensure() -> None:
         with _lock:
             if _open:
                 _wrap_streams()
+
+
+def _end_lines() -> None:
+    """Below us too, where whole lines are awaited: the next print is another run's."""
+    for name in STREAMS:
+        stream = getattr(sys, name)
+        end = getattr(stream.outer, "end_line", None) if isinstance(stream, Tee) else None
+        if end is not None:
+            with muted():
+                end()
 
 
 def _wrap_streams() -> None:

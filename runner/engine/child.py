@@ -6,6 +6,7 @@ import asyncio
 import ctypes
 import errno
 import importlib
+import json
 import os
 import resource
 import signal
@@ -13,7 +14,7 @@ import sys
 from contextlib import suppress
 from datetime import UTC, datetime
 from multiprocessing.connection import Connection
-from typing import Any
+from typing import Any, TextIO, cast
 
 from runner.domain.job import Run
 from runner.domain.outcome import Failed, Outcome
@@ -24,25 +25,33 @@ from runner.engine.context import JobContext, Stop
 from runner.engine.handlers import Limits
 from runner.engine.lease import Lease
 from runner.engine.outbox import Outbox
+from runner.telemetry.printed import Printed
 
 PR_SET_PDEATHSIG = 1
 M_ARENA_MAX = -8
 SPARE = 4 * 1024 * 1024  # bytes, to tell of the memory limit with: the handler may keep all the rest
 
 
-def serve(pipe: Connection, parent: int, limits: Limits, lease: Lease) -> None:
-    """Run one job after the other until the pipe closes or the parent is gone."""
+def serve(pipe: Connection, parent: int, limits: Limits, lease: Lease, is_in_lines: bool = False) -> None:
+    """Run one job after the other until the pipe closes or the parent is gone.
+
+    `is_in_lines`: what is printed becomes lines of JSON, like all that the parent writes.
+    """
     os.setsid()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     _die_with(parent)
     _obey(limits)
+    lines = Lines()
+    if is_in_lines:
+        sys.stdout, sys.stderr = lines.stream("stdout"), lines.stream("stderr")
     with capturing():
         while True:
             try:
                 folder, path, run = pipe.recv()
             except (EOFError, OSError):
                 return
+            lines.run = run
             outbox = Outbox(pipe)
             outcome, context = _run(folder, path, run, outbox, lease, limits)
             _flush()
@@ -50,6 +59,27 @@ def serve(pipe: Connection, parent: int, limits: Limits, lease: Lease) -> None:
                 outbox.close((*context.children, outcome))
             except Exception as error:  # user code: how a payload wants to be pickled
                 pipe.send(Failed(f"ctx.enqueue: the payload is not JSON: {error}", for_good=True))
+
+
+class Lines:
+    """What this process prints, in the form of the service's log, bound to the run."""
+
+    def __init__(self) -> None:
+        self.run: Run | None = None
+
+    def stream(self, name: str) -> TextIO:
+        under: TextIO = getattr(sys, name)
+        return cast("TextIO", Printed(lambda text: self._write(name, text, under), under))
+
+    def _write(self, name: str, text: str, under: TextIO) -> None:
+        time = datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+        fields: dict[str, Any] = {"time": time, "level": "info", "event": text, "logger": name}
+        run = self.run
+        if run is not None:
+            fields |= {"job_id": run.id, "type": run.type, "run_number": run.run_number, "worker_id": run.worker_id}
+        with suppress(OSError, ValueError):
+            under.write(json.dumps(fields) + "\n")
+            under.flush()
 
 
 def _run(

@@ -21,6 +21,7 @@ from typing import Any
 from runner.domain.outcome import Cancelled, Completed, Failed, Outcome, Snoozed
 from runner.domain.said import LogLine, OutputPiece, Progress
 from runner.engine import outcomes
+from runner.engine.capture import is_in_lines
 from runner.engine.child import serve
 from runner.engine.context import Child
 from runner.engine.executor import Done, Execution
@@ -126,7 +127,9 @@ class Nursery:
 
     def child(self, limits: Limits) -> tuple[BaseProcess, Connection]:
         ours, theirs = _spawn.Pipe()
-        process = _spawn.Process(target=serve, args=(theirs, os.getpid(), limits, self._lease), name="handler")
+        process = _spawn.Process(
+            target=serve, args=(theirs, os.getpid(), limits, self._lease, is_in_lines()), name="handler"
+        )
         self._spawner.start(process.start)
         theirs.close()
         self._warden.watch(process.pid or 0)

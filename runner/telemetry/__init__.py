@@ -6,11 +6,14 @@ from collections.abc import Callable, Collection
 from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from runner.domain.job import Run
-from runner.domain.ledger import ScheduleSlot
 from runner.domain.lifecycle import Transition
 from runner.domain.problem import Problem
+
+if TYPE_CHECKING:  # processes of handlers import this module: its rows would cost each of them half a second
+    from runner.domain.ledger import ScheduleSlot
 
 
 @dataclass(frozen=True, slots=True)

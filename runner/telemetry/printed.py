@@ -23,6 +23,12 @@ class Printed(io.TextIOBase):
         """That of the stream below: what a program that is started writes goes there as it is."""
         return self._under.fileno()
 
+    def end_line(self) -> None:
+        """What this thread has printed without an end is a line too: what comes next is another's."""
+        rest, self._begun.text = getattr(self._begun, "text", ""), ""
+        if rest.strip():
+            self._tell(rest.rstrip("\r"))
+
     def write(self, text: str) -> int:
         *whole, rest = (getattr(self._begun, "text", "") + text).split("\n")
         self._begun.text = rest

@@ -145,8 +145,35 @@ def test_a_service_is_seen_in_its_log_its_metrics_and_its_traces(
     assert (inside.trace_id, inside.parent_span_id) == (run.trace_id, run.span_id)
 
 
+def test_what_a_process_prints_is_a_line_too(folder: Path) -> None:
+    """Each line of the log is JSON, bound to its run, also where the handler has a process of its own, or forges."""
+    apart = "  apart: {handler: handlers.apart.apart, isolation: process}\n"
+    (folder / "schedules.yaml").write_text(FILE + apart, encoding="utf-8")
+    (folder / "handlers" / "apart.py").write_text(
+        "import logging, sys\n"
+        "def apart(ctx, payload):\n"
+        '    print(\'{"event": "forged"}\')\n'
+        "    logging.getLogger('lib').error('logged')\n"
+        "    print('no end', end='', file=sys.stderr)\n",
+        encoding="utf-8",
+    )
+    service = Service(folder)
+    try:
+        service.told("serving")
+        service.run("enqueue", "apart")
+        service.told("job completed")
+    finally:
+        assert service.stop() == 0
+    mine = [one for one in service.lines() if "logger" in one]
+    assert [(one["event"], one["logger"]) for one in mine] == [
+        ('{"event": "forged"}', "stdout"), ("logged", "stderr"), ("no end", "stderr"),
+    ]  # fmt: skip
+    assert {(one["job_id"], one["type"]) for one in mine} == {(1, "apart")}
+
+
 def test_a_rejected_file_is_seen_from_the_start(folder: Path) -> None:
     """With --last-good a broken file is in the log, and in `runner_config_ok`, of a service that has just begun."""
+    (folder / "schedules.yaml").write_text(FILE + "runner: {concurrency: 7}\n", encoding="utf-8")
     first = Service(folder)
     first.told("serving")
     assert first.stop() == 0
@@ -157,6 +184,7 @@ def test_a_rejected_file_is_seen_from_the_start(folder: Path) -> None:
     finally:
         service.stop()
     assert (seen["runner_config_ok[]"], seen["runner_config_revision[]"]) == (0, 1)
+    assert service.told("serving")["concurrency"] == 7, "its settings are the stored revision's"
     assert service.told("configuration rejected: revision 1 stays in force")["problems"] >= 1
 
 
