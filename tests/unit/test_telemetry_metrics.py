@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import socket
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from random import Random
@@ -269,7 +268,7 @@ def test_a_retry_counts_each_of_its_runs() -> None:
     """Two runs of one job are two starts: the claim's token, not the id, is what runs."""
     metrics = make_metrics()
     first = make_run()
-    second = replace(first, run_number=2, claim_token="another")
+    second = first._replace(run_number=2, claim_token="another")
     for run, outcome in ((first, Failed("no")), (second, Completed())):
         metrics.tell(JobStarted(run, NOW))
         metrics.tell(ended(run, outcome))
