@@ -82,11 +82,14 @@ def drain(folder: Path, jobs: int, concurrency: int, depth: int | None = None) -
     depth = depth or jobs
     _project(folder, depth)
     with _serving(folder, concurrency) as process, closing(_open(folder)) as database:
-        while _completed(database) < jobs:
+        before = 0.0  # until the first has completed: the start
+        while (done := _completed(database)) < jobs:
             if process.poll() is not None:
                 raise SystemExit("runner serve has ended")
+            if done == 0:
+                before = _cpu(process.pid)
             time.sleep(0.1)
-        cpu = _cpu(process.pid)
+        cpu = _cpu(process.pid) - before
     with closing(_open(folder)) as database:
         _check(database, jobs if depth == jobs else None)
         began, ended, done = database.execute(

@@ -149,7 +149,7 @@ def run() -> None:
         _leave(end.code if isinstance(end.code, int) else 0)
     except KeyboardInterrupt:
         sys.exit(130)
-    except Exception as error:
+    except Exception as error:  # a bug of ours: told in one sentence, exit 1, and by RUNNER_DEBUG whole
         if os.environ.get("RUNNER_DEBUG"):
             raise
         note(f"error: internal error: {type(error).__name__}: {clean(str(error))}")

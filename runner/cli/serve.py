@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -117,7 +118,6 @@ class Call:
     def _run(self, app: App, loaded: Loaded) -> int:
         from runner.cli.observed import observed
         from runner.engine.notify import Notify
-        from runner.telemetry import JobProgressed, JobSettled, JobStarted
 
         with observed(app, self.metrics_port) as watch:
             follower = app.follower(applies=self.applies)
@@ -127,13 +127,16 @@ class Call:
             follower.listeners.append(watch.know)
             watch.know(definitions)
             notify = Notify.of(os.environ)
-            app.events.subscribe(notify.tell, (JobStarted, JobSettled, JobProgressed))
+            if notify.address is not None:
+                app.events.subscribe(notify.tell)
             with (
                 app.service(follower, self._roles(app.settings), definitions) as service,
                 stopping(service.stop, service.reload),
                 _watched(service, notify),
             ):
                 watch.connect(service)
+                gc.collect()
+                gc.freeze()  # what was loaded at the start stays: the collector need not look at it again and again
                 return 1 if service.run() else 0
 
     def _roles(self, settings: Settings) -> Roles:

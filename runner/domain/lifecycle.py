@@ -26,7 +26,7 @@ class Transition(NamedTuple):
 
     @property
     def is_terminal(self) -> bool:
-        return self.run_at is None
+        return self.state is not JobState.PENDING
 
 
 def settle(run: Run, outcome: Outcome, now: datetime, rng: Random) -> Transition:

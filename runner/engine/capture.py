@@ -29,21 +29,21 @@ class Voice:
     Safe to use from any thread, also from a signal handler in between.
     """
 
-    __slots__ = ("_begun", "_has_warned", "_lock", "_now", "_sink")
+    __slots__ = ("_begun", "_has_printed", "_has_warned", "_lock", "_now", "_sink")
 
     def __init__(self, sink: Sink, now: Callable[[], datetime]) -> None:
         self._sink: Sink | None = sink
         self._now = now
         self._lock = threading.RLock()
         self._begun: dict[tuple[str, int], str] = {}  # lines without an end yet, by level and thread
-        self._has_warned = False
+        self._has_warned = self._has_printed = False
 
     def __enter__(self) -> None:
         _ensure()
         _voice.set(self)
 
     def __exit__(self, *_: object) -> None:
-        if self._begun:
+        if self._has_printed:
             _end_lines()
         self.close()
         if _voice.get() is self:  # an abandoned coroutine may be closed in the context of another run
@@ -62,6 +62,7 @@ class Voice:
 
     def write(self, level: str, text: str) -> None:
         """Say what is complete of a printed text, keep the rest."""
+        self._has_printed = True
         with self._lock:
             if self._sink is None:
                 return
@@ -193,10 +194,9 @@ def _end_lines() -> None:
     """Below us too, where whole lines are awaited: the next print is another run's."""
     for name in STREAMS:
         stream = getattr(sys, name)
-        end = getattr(stream.outer, "end_line", None) if isinstance(stream, Tee) else None
-        if end is not None:
+        if isinstance(stream, Tee) and isinstance(stream.outer, Printed):
             with muted():
-                end()
+                stream.outer.end_line()
 
 
 def _wrap_streams() -> None:

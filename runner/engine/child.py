@@ -25,6 +25,7 @@ from runner.engine.context import JobContext, Stop
 from runner.engine.handlers import Limits
 from runner.engine.lease import Lease
 from runner.engine.outbox import Outbox
+from runner.telemetry import bound
 from runner.telemetry.printed import Printed
 
 PR_SET_PDEATHSIG = 1
@@ -74,9 +75,8 @@ class Lines:
     def _write(self, name: str, text: str, under: TextIO) -> None:
         time = datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
         fields: dict[str, Any] = {"time": time, "level": "info", "event": text, "logger": name}
-        run = self.run
-        if run is not None:
-            fields |= {"job_id": run.id, "type": run.type, "run_number": run.run_number, "worker_id": run.worker_id}
+        if self.run is not None:
+            fields |= bound(self.run)
         with suppress(OSError, ValueError):
             under.write(json.dumps(fields) + "\n")
             under.flush()

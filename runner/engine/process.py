@@ -96,7 +96,7 @@ class Processes:
         try:
             with execution.around():
                 outcome = slot.run(execution)
-        except Exception as error:  # no more files or memory, or something else than our words came through the pipe
+        except Exception as error:  # user code: what it sends is unpickled here, and may raise anything
             slot.retire()
             outcome = Failed(f"the process of the handler could not be used: {type(error).__name__}: {error}")
         with self._lock:

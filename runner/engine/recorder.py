@@ -115,11 +115,16 @@ class Recorder:
             return any(len(writes.lines) == EARLY for _, writes in batch)
 
     def take(self, sink: RunSink) -> Writes | None:
-        """The rest of what a run said, to be written in the transaction that settles it; then it is heard no more."""
+        """The rest of what a run said, to be written in the transaction that settles it; then it is heard no more.
+
+        Called again where it raised: nothing is lost.
+        """
         with self._lock:
             sink.is_closed = True
             if sink.unwritten is None:
                 return None
+        while len(sink.unwritten.lines) > EARLY:
+            self._write_some()
         with self._flushing, self._lock:
             said = sink.unwritten
             sink.unwritten = None

@@ -6,7 +6,6 @@ down: half alive is worse than dead, which somebody notices.
 
 from __future__ import annotations
 
-import gc
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -21,7 +20,7 @@ from runner.telemetry import Emit, LoopDied, ServiceStarted, ServiceStopped, Sto
 
 FIRST_PAUSE = 0.5  # seconds after a tick that raised; doubled each time, up to
 LONGEST_PAUSE = 30.0
-KEPT = 4  # the part of the grace, at most GRACE, in which what did not end is asked to stop and given back
+KEPT = 4  # the fourth part of the grace is not the handlers'
 DRAINING_LOOK = 0.05
 JOIN = 5.0  # seconds that a loop may take for the tick that it is in
 
@@ -98,7 +97,7 @@ class Loop:
         self._begun = time.monotonic()
         try:
             pause = self.tick(self.clock.now())
-        except Exception as error:
+        except Exception as error:  # of a tick: told, and tried again
             return self._failed(error)
         finally:
             self._begun = None
@@ -119,6 +118,11 @@ class Loop:
         self._failing, self._failures = said, self._failures + 1
         self.emit(TickFailed(self.name, said, None if isinstance(error, RunnerError) else error, self._repeats))
         return pause
+
+
+def kept_back(grace: float) -> float:
+    """Of the seconds of a grace, those in which what did not end is asked to stop and given back."""
+    return min(GRACE, max(grace, 0.0) / KEPT)
 
 
 @dataclass(slots=True)
@@ -147,9 +151,6 @@ class Service:
         """Serve until `stop`, or until a loop dies; returns the loops that died."""
         for loop in self.loops:
             loop.died = self.clock.wake
-        gc.collect()
-        gc.freeze()  # what was loaded at the start stays: the collector need not look at it again and again
-        for loop in self.loops:
             loop.start()
         if self.started is not None:
             self.emit(self.started)
@@ -170,12 +171,13 @@ class Service:
         deadline = began + self.grace.total_seconds()
         if self.worker is not None:
             self.worker.accepting = False
+        at_work = self._running()
         self.emit(StopRequested(why))
         working = [loop for loop in self.loops if loop.name == "worker" and loop.failure is None]
         for loop in self.loops:
             if loop not in working:
                 loop.stop()
-        drained, released = self._drain(working[0], deadline, why) if working else (0, 0)
+        drained, released = self._drain(working[0], at_work, deadline, why) if working else (0, 0)
         for loop in self.loops:
             loop.stop()
         for loop in self.loops:
@@ -186,18 +188,22 @@ class Service:
         """Not where something ended after the last tick had begun."""
         return self.worker is None or not self.worker.has_work()
 
-    def _drain(self, loop: Loop, deadline: float, why: str) -> tuple[int, int]:
+    def _running(self) -> set[int]:
+        return {run.id for run in self.worker.executor.running()} if self.worker is not None else set()
+
+    def _drain(self, loop: Loop, at_work: set[int], deadline: float, why: str) -> tuple[int, int]:
+        """How many of those at work ended, and how many were given back."""
         worker = self.worker
         if worker is None:
             return 0, 0
         loop.settle_down(deadline - time.monotonic())  # what it claims is running then
-        running = len(worker.executor.running())
-        grace = min(GRACE, max(deadline - time.monotonic(), 0.0) / KEPT)
+        at_work = at_work | self._running()
+        grace = kept_back(deadline - time.monotonic())
         self._wait(loop, worker, deadline - grace - DRAINING_LOOK)
-        left = len(worker.executor.running())
+        left = len(self._running())
         worker.executor.grace = max(grace - 10 * DRAINING_LOOK, 0.0)
         self._wait(loop, worker, deadline, lambda: worker.executor.stop_all("shutdown", f"released: {why}"))
-        return running - left, left
+        return len(at_work) - left, left
 
     def _wait(self, loop: Loop, worker: Worker, until: float, each: Callable[[], None] = lambda: None) -> None:
         """Until nothing runs and all is settled, or until then."""

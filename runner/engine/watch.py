@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 
 from watchfiles import watch
@@ -58,9 +57,5 @@ class Watch:
         ):  # fmt: skip
             if changes:
                 self._changed()
-            if is_file and changes:
-                return
-            with suppress(FileNotFoundError):
-                if self._place.stat().st_ino == watched:
-                    continue
-            return
+            if (changes and is_file) or self._place.stat().st_ino != watched:
+                return  # not by the number alone where a file was written: a new one may have that of the old

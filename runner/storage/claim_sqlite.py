@@ -95,7 +95,7 @@ def _picked(
     picked: dict[str | None, list[int]] = {}
     left = free
     waiting = {lane: found for lane in lanes if (found := _next_priority(cursor, lane, 0)) is not None}
-    while waiting and left > 0:
+    while waiting:
         priority = min(waiting.values())
         first = [lane for lane, found in waiting.items() if found == priority]
         due = [
@@ -164,8 +164,6 @@ def _due(
 
 _DUE_OF_ALL = DUE.format(only="")
 _DUE_OF_SCHEDULES = DUE.format(only=ONLY_SCHEDULES)
-
-
 _URGENCY = attrgetter("priority", "run_at", "id")
 _parsed = json.JSONDecoder().decode  # `json.loads` looks first for what we never have
 
@@ -177,8 +175,7 @@ def _as_run(row: Sequence[Any], started_at: datetime) -> Run:
     return Run(
         job_id, kind, queue, _parsed(payload), priority, attempt, max_attempts, number, stalls, token, worker_id,
         policy_from(policy), due, started_at, due if created_at == run_at else moment(created_at), project_id,
-        schedule_name,
-        None if scheduled_for is None else moment(scheduled_for),
+        schedule_name, None if scheduled_for is None else moment(scheduled_for),
     )  # fmt: skip
 
 

@@ -226,8 +226,7 @@ def _settle(connection: Connection, settlements: Sequence[Settlement], now: date
 
 
 def _honour_cancels(connection: Connection, settlements: Sequence[Settlement]) -> list[Settlement]:
-    ended = (one for one in settlements if one.transition.ended != "completed")
-    open_to_it = [one.run.id for one in ended if yields_to_cancel(one.transition)]
+    open_to_it = [one.run.id for one in settlements if yields_to_cancel(one.transition)]
     if not open_to_it:
         return list(settlements)
     wanted = {

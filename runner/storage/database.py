@@ -166,13 +166,13 @@ class Database:
         held = self._writers.get(engine)
         if held is None or held.closed or held.invalidated:
             held = self._writers[engine] = engine.connect()
+            poke.unmark(held)  # what a transaction that was rolled back has left on it
         return held
 
     def _drop(self, engine: Engine, held: Connection | None) -> None:
         """Whatever state it is in; closing rolls back."""
         self._writers.pop(engine, None)
-        if held is not None and not held.closed:
-            poke.unmark(held)
+        if held is not None:
             held.close()
 
     @contextmanager

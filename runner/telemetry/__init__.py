@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection
 from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from runner.domain.job import Run
 from runner.domain.lifecycle import Transition
@@ -187,6 +187,12 @@ Emit = Callable[[Event], None]
 
 
 current_run: ContextVar[Run | None] = ContextVar("current_run", default=None)
+
+
+def bound(run: Run) -> dict[str, Any]:
+    """What every line of the log about a run carries. Never its payload."""
+    fields = {"job_id": run.id, "type": run.type, "run_number": run.run_number, "worker_id": run.worker_id}
+    return fields if run.schedule_name is None else fields | {"schedule": run.schedule_name}
 
 
 class inside:  # noqa: N801 - used as a word: with inside(run)

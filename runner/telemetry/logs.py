@@ -12,10 +12,10 @@ from typing import Any, TextIO, cast
 import structlog
 
 from runner.domain.errors import UsageError
-from runner.telemetry import Event, JobProgressed, JobSettled, JobStarted, ServiceStarted, ServiceStopped, current_run
+from runner.telemetry import Event, JobSettled, ServiceStarted, ServiceStopped, bound, current_run
 from runner.telemetry.flood import Flood
 from runner.telemetry.printed import Printed
-from runner.telemetry.wording import Line, bound, lines, many, routine
+from runner.telemetry.wording import QUIET, Line, lines, many, routine
 
 LEVELS = ("debug", "info", "warning", "error")
 NOISY = ("alembic", "asyncio", "opentelemetry", "urllib3", "watchfiles")  # told from `warning` on, unless we debug
@@ -44,7 +44,7 @@ class Logs:
     @property
     def ignores(self) -> frozenset[type]:
         """The kinds of events that no line is written of at this level, however many there are."""
-        return frozenset() if self._level == "debug" else frozenset({JobStarted, JobProgressed})
+        return frozenset() if self._level == "debug" else frozenset(QUIET)
 
     def bind(self, **values: object) -> None:
         """Add these to each line from now on. ServiceStarted binds the worker by itself."""

@@ -14,9 +14,11 @@ from runner.domain.job import JobState, Run
 from runner.domain.ledger import ScheduleSlot, SlotOutcome
 from runner.domain.lifecycle import Transition
 from runner.domain.problem import Problem
+from runner.telemetry import bound
 
 Level = Literal["debug", "info", "warning", "error", "critical"]
 PASSWORD = re.compile(r"(://[^:/@\s]*):[^@/\s]+@")
+QUIET = (told.JobStarted, told.JobProgressed)  # told on `debug` alone
 SHOWN = 20  # problems of a file that one line carries
 
 
@@ -36,7 +38,7 @@ def routine(event: told.Event) -> Literal["debug", "info"] | None:
     match event:
         case told.JobSettled():
             return "info" if event.transition.ended in ("completed", "snoozed") else None
-        case told.JobStarted() | told.JobProgressed():
+        case _ if isinstance(event, QUIET):
             return "debug"
     return None
 
@@ -69,12 +71,6 @@ def lines(event: told.Event) -> Iterator[Line]:
             return
         case _:
             yield from _of_service(event)
-
-
-def bound(run: Run) -> dict[str, Any]:
-    """What every line about a run carries. Never its payload."""
-    fields = {"job_id": run.id, "type": run.type, "run_number": run.run_number, "worker_id": run.worker_id}
-    return fields if run.schedule_name is None else fields | {"schedule": run.schedule_name}
 
 
 def _settled(run: Run, end: Transition, at: datetime) -> Line:

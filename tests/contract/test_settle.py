@@ -251,6 +251,41 @@ def test_a_batch_settles_what_it_may_and_names_what_it_may_not(stores: Stores) -
     }
 
 
+@pytest.mark.parametrize("one_is_lost", [False, True])
+def test_many_ends_are_each_kept_letter_by_letter(stores: Stores, database: Database, one_is_lost: bool) -> None:
+    """However many are settled together: every result and error as it was given, and whose claim was lost is named."""
+    results = [
+        "1.0",
+        "123456789012345678901234567890",
+        '"\\"é\\u2028"',
+        "null",
+        '{"a":[1e300,-0.0]}',
+        f'"{"x" * 100_000}"',
+        None,
+    ]
+    error = 'it\'s "so"\n\té'
+    ends: list[Outcome] = [*map(Completed, results), Failed(error, (), True), Cancelled("no")]
+    batch = [settlement(make_running(stores), outcome) for outcome in ends]
+    lost = make_running(stores)
+    end(stores, lost, Released())
+    start(stores, lost.id)
+    if one_is_lost:
+        batch.insert(3, settlement(lost, Completed("9")))
+
+    settled = stores.claims.settle(batch, LATER)
+
+    assert settled.lost == ({lost.id} if one_is_lost else frozenset())
+    assert len(settled.written) == len(ends)
+    with database.read() as connection:
+        kept = connection.exec_driver_sql("SELECT status, result, error, progress FROM background_jobs ORDER BY id")
+        assert [tuple(row) for row in kept] == [
+            *(("completed", result, None, 100.0) for result in results),
+            ("failed", None, error, 0.0),
+            ("cancelled", None, "no", 0.0),
+            ("running", None, "released at shutdown", 0.0),
+        ]
+
+
 def test_an_earlier_end_at_the_same_instant_is_not_taken_for_ours(stores: Stores) -> None:
     """Within a batch too, another end of the same run is not reported as written."""
     run, other = make_running(stores), make_running(stores)

@@ -17,8 +17,10 @@ import pytest
 from sqlalchemy import event
 
 from runner.domain.errors import DatabaseUnavailable, NotThereYet, RunnerError, UsageError
+from runner.domain.job import JobState
 from runner.domain.outcome import Completed
 from runner.domain.said import LogLine, Progress, Writes
+from runner.storage import claim_sqlite, poke
 from runner.storage.database import Database, DatabaseMissing
 from runner.storage.dialects import network_file_system
 from runner.storage.jobs import JobFilter
@@ -298,6 +300,27 @@ def test_a_full_database_refuses_and_keeps_all_on_sqlite(database: Database, sto
     assert "space" in (caught.value.hint or "")
     assert len(stores.jobs.enqueue_many(many, NOW)) == 500
     works(stores)
+
+
+def test_a_write_that_is_broken_off_leaves_nothing_and_no_lock(stores: Stores, database: Database) -> None:
+    """Also where the statements went by the driver alone, as those of a claim do; nobody is woken for it later."""
+    job = make_job(stores)
+    rung: list[str] = []
+
+    def break_off() -> None:
+        with database.write() as connection:
+            lanes = {("default", "mail"): None}
+            assert claim_sqlite.claim(connection, lanes, 1, None, "t" * 32, "w1", NOW)
+            poke.mark(connection)
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        break_off()
+    database.bell.listen(lambda: rung.append("rung"))
+    with database.write() as connection:
+        connection.exec_driver_sql("UPDATE background_jobs SET message = 'free'")
+    found = stores.jobs.get(job.id or 0)
+    assert (found.status, found.message, rung) == (JobState.PENDING, "free", [])
 
 
 @pytest.fixture

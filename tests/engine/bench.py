@@ -33,7 +33,7 @@ def eventually(condition: Callable[[], object], what: str = "the condition") -> 
     deadline = time.monotonic() + DEADLINE
     while not condition():
         assert time.monotonic() < deadline, f"{what} did not come to hold within {DEADLINE:g} s"
-        time.sleep(0.002)
+        time.sleep(0.002)  # between two looks, not for time to pass
 
 
 def kind(name: str, handler: str | None = None, **values: Any) -> JobType:

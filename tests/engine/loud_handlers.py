@@ -144,7 +144,7 @@ def forks(ctx: JobContext, payload: Payload) -> int:
             gate().leave()
             print("after")
             return os.waitstatus_to_exitcode(status)
-        time.sleep(0.005)
+        time.sleep(0.005)  # between two looks: waitpid has no timeout
     os.kill(child, 9)
     os.waitpid(child, 0)
     return -1

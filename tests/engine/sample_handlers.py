@@ -234,7 +234,7 @@ async def asks_and_awaits(ctx: JobContext, payload: Payload) -> None:
     await asyncio.sleep(0)
     try:
         while True:
-            time.sleep(0.001)
+            time.sleep(0.001)  # holds the loop, which is the point
             ctx.check()
     except JobCancelled:
         gate().said.append("JobCancelled")
@@ -284,7 +284,7 @@ async def blocks(ctx: JobContext, payload: Payload) -> str:
         held.opened.wait(LONG)
     for _ in range(payload.get("again", 0)):
         await asyncio.sleep(0)
-        time.sleep(payload["seconds"])
+        time.sleep(payload["seconds"])  # holds the loop for as long as the test wants told
     return "at last"
 
 
@@ -342,7 +342,7 @@ def process_hold(ctx: JobContext, payload: Payload) -> int:
     temporary.rename(place.with_suffix(".pid"))
     deadline = time.monotonic() + LONG
     while not place.exists() and time.monotonic() < deadline:
-        time.sleep(0.01)
+        time.sleep(0.01)  # between two looks for a file that another process makes
     return os.getpid()
 
 
@@ -360,7 +360,7 @@ def process_dies(ctx: JobContext, payload: Payload) -> Any:
 
 def _close_all(ctx: JobContext) -> None:
     os.closerange(3, 256)
-    time.sleep(LONG)
+    time.sleep(LONG)  # a handler that does not end; the parent kills it
 
 
 def _raise(error: BaseException) -> None:
@@ -419,7 +419,7 @@ def process_leaves_a_thread(ctx: JobContext, payload: Payload) -> int:
     def talk() -> None:
         while True:
             ctx.log("from the job before")
-            time.sleep(0.001)
+            time.sleep(0.001)  # goes on talking, without a processor to itself
 
     threading.Thread(target=talk, daemon=True).start()
     return os.getpid()
@@ -434,7 +434,7 @@ def asks_for_the_beat(ctx: JobContext, payload: Payload) -> str:
     while time.monotonic() < deadline:
         if not ctx.heartbeat_ok:
             return "it is silent"
-        time.sleep(0.002)
+        time.sleep(0.002)  # between two looks, from another process
     return "it beats"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import logging
 import re
@@ -9,7 +10,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from sqlalchemy import event
@@ -18,9 +19,12 @@ from runner.domain.job_rows import JobLog
 from runner.domain.schedule import JobType
 from runner.engine import capture
 from runner.telemetry import Event, JobProgressed
+from runner.telemetry.printed import Printed
+from runner.testing.handlers import HandlerRun, Recording
 from tests.engine import loud_handlers
 from tests.engine.bench import Bench, eventually
 from tests.engine.sample_handlers import gate
+from tests.factories import NOW
 
 EVERYTHING = [
     ("info", "printed 1"),
@@ -78,6 +82,21 @@ def test_what_a_handler_prints_and_logs_is_its_log(
     shown = capfd.readouterr()
     assert shown.out == "printed 1\ntwo\nlines\n\nno end"
     assert "on stderr\n" in shown.err
+
+
+@pytest.mark.parametrize("is_given_up", [False, True])
+def test_a_print_without_an_end_ends_with_its_run(is_given_up: bool) -> None:
+    """Where prints become lines of the service's log too: the next run's first word is a line of its own."""
+    lines: list[str] = []
+    with contextlib.redirect_stdout(cast("Any", Printed(lines.append, sys.stdout))), capture.capturing():
+        for text in ("no end", "next\n"):
+            voice = capture.Voice(Recording(HandlerRun()), lambda: NOW)
+            with voice:
+                sys.stdout.write(text)
+                if is_given_up:
+                    voice.close()
+
+    assert lines == ["no end", "next"]
 
 
 @pytest.mark.parametrize("name", ["in_turn", "in_turn_async"])

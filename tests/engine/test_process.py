@@ -346,7 +346,7 @@ if __name__ == "__main__":
             processes._nursery._warden._process.kill()
             processes._nursery._warden._process.wait()
         Path(sys.argv[1], "ready").touch()
-        time.sleep(60)
+        time.sleep(60)  # it is killed long before; a test that dies leaves it no longer than that
 """
 
 

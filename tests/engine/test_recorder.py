@@ -146,6 +146,26 @@ def test_what_could_not_be_written_is_tried_again() -> None:
     assert rest.progress == Progress(10, "b", "x")
 
 
+def test_a_flood_of_lines_is_written_in_short_transactions() -> None:
+    """By the flush and before the settle alike: others wait for each of them, heartbeats too."""
+    recorder, store = make_recorder()
+    sinks = [recorder.sink(make_run(id=number)) for number in (1, 2)]
+    for sink in sinks:
+        for number in range(2 * module.EARLY + 10):
+            sink.log(line(str(number)))
+
+    rest = recorder.take(sinks[0])
+    recorder.flush()
+
+    assert {len(one.lines) for batch in store.batches for one in batch} <= {module.EARLY, 10}
+    assert rest is not None
+    assert len(rest.lines) == 10
+    written = [*(one for batch in store.batches for one in batch), rest]
+    for run_id in (1, 2):
+        said = [one.message for writes in written if writes.run.id == run_id for one in writes.lines]
+        assert said == [str(number) for number in range(2 * module.EARLY + 10)]
+
+
 def test_after_the_end_nothing_is_recorded() -> None:
     """Once the rest was taken for the settle, a thread that still talks is not heard."""
     recorder, store = make_recorder()

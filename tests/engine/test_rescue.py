@@ -90,7 +90,7 @@ if __name__ == "__main__":
     with bench.worker() as worker:
         bench.until(worker, (folder / "gate.pid").exists)
         (folder / "ready").touch()
-        time.sleep(60)
+        time.sleep(60)  # it is killed long before; a test that dies leaves it no longer than that
 """
 
 

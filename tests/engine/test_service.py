@@ -18,11 +18,12 @@ from runner.domain.errors import DatabaseUnavailable
 from runner.domain.job import Run
 from runner.engine.follower import digest_of
 from runner.engine.loop import Clock
-from runner.engine.service import Loop, Service
+from runner.engine.service import Loop, Service, kept_back
 from runner.engine.worker import Selection
 from runner.storage.claims import ClaimRequest
 from runner.telemetry import (
     Event,
+    JobSettled,
     LoopDied,
     ServiceStarted,
     ServiceStopped,
@@ -198,6 +199,34 @@ def test_what_is_enqueued_while_it_serves_is_run(bench: Bench) -> None:
     assert (started.revision, started.concurrency, stopped.reason) == (1, 2, "the test")
 
 
+def test_who_ends_a_job_settles_it(bench: Bench) -> None:
+    """In the thread of the handler: no other is woken for it, and what it claims by that it runs."""
+    bench.define(kind("ok"))
+    now_due(bench)
+    settled_in: list[str] = []
+
+    def note(event: Event) -> None:
+        if isinstance(event, JobSettled):
+            settled_in.append(threading.current_thread().name)
+
+    bench.app.events.subscribe(note)
+    for _ in range(20):
+        bench.enqueue("ok")
+    with service_of(bench) as service:
+        assert service.worker is not None
+        service.worker.concurrency = 1
+        with serving(service):
+            eventually(lambda: bench.app.jobs.counts()["completed"] == 20)
+
+    assert settled_in == ["handler-1"] * 20
+
+
+@pytest.mark.parametrize(("grace", "kept"), [(30.0, 5.0), (20.0, 5.0), (8.0, 2.0), (0.0, 0.0), (-1.0, 0.0)])
+def test_most_of_the_grace_is_the_handlers(grace: float, kept: float) -> None:
+    """Five seconds at most, of a short grace a quarter, are kept back for giving back what did not end."""
+    assert kept_back(grace) == kept
+
+
 def test_due_schedules_are_fired_and_their_jobs_run(bench: Bench) -> None:
     """Scheduler and worker are loops of one process."""
     now_due(bench)
@@ -279,6 +308,26 @@ def test_what_runs_may_end_within_the_grace(bench: Bench) -> None:
     assert (bench.state(job_id), bench.state(late)) == ("completed", "pending")
     (stopped,) = bench.of(ServiceStopped)
     assert (stopped.reason, stopped.drained, stopped.released) == ("SIGTERM", 1, 0)
+
+
+def test_what_ends_as_the_stop_is_told_counts_among_those_that_ended(bench: Bench) -> None:
+    bench.define(kind("hold"))
+    now_due(bench)
+    job_id = bench.enqueue("hold", {"gate": "here"})
+    with service_of(bench) as service, serving(service):
+        eventually(lambda: bench.state(job_id) == "running")
+        told = service.emit
+
+        def end_it(event: Event) -> None:
+            told(event)
+            if isinstance(event, StopRequested):
+                gate("here").opened.set()
+                eventually(lambda: bench.state(job_id) == "completed")
+
+        service.emit = end_it
+        service.stop("SIGTERM")
+    (stopped,) = bench.of(ServiceStopped)
+    assert (stopped.drained, stopped.released) == (1, 0)
 
 
 @pytest.mark.parametrize("handler", ["work", "hold"])

@@ -30,7 +30,7 @@ FOLDER = Path(__file__).parents[1]
 if os.environ.get("START_GATE"):  # several processes begin at the same moment
     (FOLDER / f"ready-{os.getpid()}").touch()
     while not (FOLDER / "go").exists():
-        time.sleep(0.001)
+        time.sleep(0.001)  # between two looks for a file of another process
 
 
 def run_number(ctx):
@@ -59,7 +59,7 @@ def steps(ctx, payload):
 def plain(ctx, payload):
     trace(ctx, "begin")
     for pause in steps(ctx, payload):
-        time.sleep(pause)
+        time.sleep(pause)  # work, in the middle of which the faults happen
     trace(ctx, "end")
     return {"attempt": ctx.attempt, "run": run_number(ctx)}
 
@@ -76,7 +76,7 @@ def quick(ctx, payload):
     """Where several processes begin together, it waits until all of them are at work."""
     trace(ctx, "begin")
     while os.environ.get("START_GATE") and not (FOLDER / "together").exists():
-        time.sleep(0.005)
+        time.sleep(0.005)  # between two looks for a file of another process
     trace(ctx, "end")
     return {"attempt": ctx.attempt, "run": run_number(ctx)}
 
