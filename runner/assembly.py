@@ -15,7 +15,7 @@ from runner.config.intake import Call, Intake, after
 from runner.domain.job import NewJob, Run
 from runner.domain.schedule import Definitions
 from runner.domain.worker import WorkerStatus
-from runner.engine.backends import EventLoop, Threads
+from runner.engine.backends import EventLoop
 from runner.engine.capture import capturing
 from runner.engine.context import Child
 from runner.engine.executor import Executor, Finished
@@ -29,6 +29,7 @@ from runner.engine.recorder import Recorder
 from runner.engine.run_once import Options, RunOnce
 from runner.engine.scheduler import Scheduler
 from runner.engine.service import Loop, Service
+from runner.engine.threads import Threads
 from runner.engine.wake import Ear
 from runner.engine.watch import Watch, watched_place
 from runner.engine.worker import EVERYTHING, Selection, Worker
@@ -235,7 +236,7 @@ def _children(app: App, run: Run, finished: Finished, now: datetime) -> list[New
 
 def _executor(recorder: Recorder, clock: Clock, lease: Lease) -> Executor:
     executor = Executor(recorder, clock.wake, clock.now, lease)
-    executor.add("thread", Threads)
+    executor.add("thread", lambda done: Threads(done, clock.wake))
     executor.add("async", EventLoop)
     executor.add("process", lambda done: Processes(done, lease))
     return executor

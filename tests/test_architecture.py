@@ -20,7 +20,8 @@ LONGER_FUNCTIONS = {
     "runner/storage/migrations/versions/0001_the_first_schema.py:upgrade": "a migration is a list of statements",
 }
 CATCHES_EVERYTHING = {
-    "runner/engine/backends.py": "around user code, in threads and on the loop",
+    "runner/engine/backends.py": "around user code, on the loop",
+    "runner/engine/threads.py": "around user code, in threads",
     "runner/engine/capture.py": "around the `__str__` of what user code logs",
     "runner/engine/child.py": "around user code, in a process of its own",
     "runner/engine/process.py": "whatever the start of a process raises is handed to the caller, who raises it",

@@ -1,102 +1,14 @@
-"""Where handlers run in this process: plain functions in threads, coroutines on one event loop."""
+"""Where coroutines run: on one event loop in this process."""
 
 from __future__ import annotations
 
 import asyncio
-import collections
 import contextlib
-import queue
 import threading
 
-from runner.domain.outcome import Outcome
 from runner.engine import outcomes
 from runner.engine.executor import Done, Execution
 from runner.engine.pace import Pace
-
-
-class Threads:
-    """Daemon threads of our own: an executor's would be joined at exit, and one stuck handler would hold it for ever.
-
-    Whenever something waits, one thread is on its way to it; who takes work and leaves some calls the next thread
-    before it begins. So a stuck handler keeps no other job waiting, and short ones do not wake a thread each.
-
-    A thread that finds nothing more to do settles what it has done, and begins what it claimed by that: where jobs
-    are short, waking another thread for it takes longer than they do.
-    """
-
-    def __init__(self, done: Done) -> None:
-        self._done = done
-        self._lock = threading.Lock()
-        self._waiting: collections.deque[Execution] = collections.deque()
-        self._bell: queue.SimpleQueue[bool] = queue.SimpleQueue()
-        self._idle = 0
-        self._count = 0
-        self._is_coming = False
-        self._ours = threading.local()
-
-    def start(self, execution: Execution) -> None:
-        with self._lock:
-            self._waiting.append(execution)
-            if getattr(self._ours, "is_serving", False):
-                return  # in one of our threads, which looks for work as soon as it has settled
-            try:
-                self._call()
-            except RuntimeError:  # no more threads
-                if self._count == 0:
-                    self._waiting.remove(execution)
-                    raise
-
-    def _call(self) -> None:
-        """Under the lock."""
-        if self._is_coming or not self._waiting:
-            return
-        if self._idle > 0:
-            self._idle -= 1
-            self._bell.put(True)
-        else:
-            threading.Thread(target=self._serve, name=f"handler-{self._count + 1}", daemon=True).start()
-            self._count += 1
-        self._is_coming = True
-
-    def _serve(self) -> None:
-        self._ours.is_serving = True
-        with self._lock:
-            self._is_coming = False
-        while True:
-            execution = self._next()
-            if execution is not None:
-                self._done(execution, call(execution), not self._waiting)
-            elif not self._bell.get():
-                return
-            else:
-                with self._lock:
-                    self._is_coming = False
-
-    def _next(self) -> Execution | None:
-        with self._lock:
-            if not self._waiting:
-                self._idle += 1
-                return None
-            execution = self._waiting.popleft()
-            with contextlib.suppress(RuntimeError):  # no more threads: who ends next takes the next
-                self._call()
-            return execution
-
-    def close(self) -> None:
-        with self._lock:
-            for _ in range(self._count):
-                self._bell.put(False)
-
-
-def call(execution: Execution) -> Outcome:
-    """Run a plain handler to its end, whatever that is."""
-    try:
-        context, voice = execution.begin()
-        with execution.around(), voice:
-            value = execution.handler.function(context, execution.run.payload)
-        return outcomes.returned(value)
-    except BaseException as error:  # user code: even SystemExit ends its own job and nothing else
-        return outcomes.raised(error, execution.stop)
 
 
 class EventLoop:
@@ -162,7 +74,7 @@ class LoopThread:
                 finally:
                     self.pace.check()  # of the step that we are in: after it nothing is heard
             outcome = outcomes.returned(value)
-        except BaseException as error:  # user code, see call()
+        except BaseException as error:  # user code: even SystemExit ends its own job and nothing else
             outcome = outcomes.raised(error, execution.stop)
         self._done(execution, outcome)
 

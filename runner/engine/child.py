@@ -97,7 +97,7 @@ def _run(
             finally:
                 spare.clear()  # before anything is called: Python itself crashes where it has no memory for a frame
         outcome = outcomes.returned(value)
-    except BaseException as error:  # user code, as in backends.call
+    except BaseException as error:  # user code, as in threads.call
         outcome = _out_of_memory(error, limits) or outcomes.raised(error, stop)
     return outcome, context
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 from runner.domain.job import Run
 from runner.domain.outcome import Failed, Outcome
@@ -20,6 +20,8 @@ from runner.engine.lease import Lease
 from runner.engine.outcomes import stopped
 from runner.engine.recorder import Recorder, RunSink
 
+Then = Literal["wake", "settle", "leave"]
+"""Of a run that has ended: wake the worker, settle it in the thread that calls, or leave it to who will do so soon."""
 GRACE = 5.0  # seconds between asking a handler to stop and settling its run without it
 
 
@@ -89,9 +91,7 @@ class Backend(Protocol):
 
 
 class Done(Protocol):
-    """`is_free`: the thread that calls has nothing else to do, and may settle the outcome itself."""
-
-    def __call__(self, execution: Execution, outcome: Outcome, is_free: bool = False) -> None: ...
+    def __call__(self, execution: Execution, outcome: Outcome, then: Then = "wake") -> None: ...
 
 
 class Executor:
@@ -200,12 +200,12 @@ class Executor:
                 self._leaked.add(execution)
         self._told(execution)
 
-    def _done(self, execution: Execution, outcome: Outcome, is_free: bool = False) -> None:
+    def _done(self, execution: Execution, outcome: Outcome, then: Then = "wake") -> None:
         """The first word counts; what a given-up handler says later is dropped (and its fence is void)."""
         with self._lock:
             self._leaked.discard(execution)
             self._end(execution, outcome)
-        self._told(execution, is_free)
+        self._told(execution, then)
 
     def _end(self, execution: Execution, outcome: Outcome) -> bool:
         if self._running.get(execution.run.id) is not execution:
@@ -215,10 +215,10 @@ class Executor:
             self._finished.append(Finished(execution.run, outcome, execution.sink, tuple(execution.children)))
         return True
 
-    def _told(self, execution: Execution, is_free: bool = False) -> None:
+    def _told(self, execution: Execution, then: Then = "wake") -> None:
         if execution.stop.kind == "lost":
             self._recorder.take(execution.sink)
-        if not (is_free and self.settle_here()):
+        if then == "wake" or (then == "settle" and not self.settle_here()):
             self._wake()
 
     def close(self) -> None:

@@ -151,10 +151,10 @@ def test_an_error_is_one_line_and_then_the_traceback() -> None:
 def test_frames_of_ours_are_left_out() -> None:
     """A traceback in the database names no file of the engine."""
 
-    from runner.engine.backends import call
     from runner.engine.context import JobContext
     from runner.engine.executor import Execution, Surroundings
     from runner.engine.handlers import Handler
+    from runner.engine.threads import call
     from runner.testing.handlers import HandlerRun, Recording
     from tests.factories import NOW, make_run
 
@@ -166,7 +166,7 @@ def test_frames_of_ours_are_left_out() -> None:
     outcome = call(Execution(run, Handler("x", handler, False), sink, 0.0, Surroundings(lambda: NOW)))
 
     assert isinstance(outcome, Failed)
-    assert "engine/backends.py" not in outcome.error
+    assert "engine/threads.py" not in outcome.error
     assert outcome.error.count("  File ") == 1
 
 
