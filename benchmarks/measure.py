@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from runner.storage.dialects import sqlite_library
+from runner.storage.sqlite import sqlite_library
 
 
 @dataclass(frozen=True, slots=True)

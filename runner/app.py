@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -63,6 +63,10 @@ class App:
         """Create the database or bring its schema up; for commands that change something."""
         prepare(self.database)
 
+    def now(self) -> datetime:
+        """The time by which all processes go that share this database."""
+        return self.database.now()
+
     def look(self) -> bool:
         """For commands that only read: whether there is a database. One with another schema is an error."""
         if not self.database.exists:
@@ -93,7 +97,7 @@ class App:
         return Intake(revision.definitions, revision.number, self.environ)
 
     def enqueue(self, type_name: str, payload: Any, call: Call) -> Enqueued:
-        now = datetime.now(UTC)
+        now = self.now()
         return self.jobs.enqueue(self.intake().job(type_name, payload, now, call), now)
 
     def scheduler(
@@ -133,5 +137,5 @@ def open_existing(settings: Settings, environ: Mapping[str, str]) -> App:
     """An App on a database that must be there already."""
     app = App(settings, environ)
     if not app.look():
-        raise DatabaseUnavailable(f"there is no database at {app.database.path} yet", "runner apply creates it")
+        raise DatabaseUnavailable(*app.database.server.missing)
     return app

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import partial
+from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any
 
@@ -30,10 +32,10 @@ from runner.engine.run_once import Options, RunOnce
 from runner.engine.scheduler import Scheduler
 from runner.engine.service import Loop, Service
 from runner.engine.threads import Threads
-from runner.engine.wake import Ear
+from runner.engine.wake import Hearing, hear
 from runner.engine.watch import Watch, watched_place
 from runner.engine.worker import EVERYTHING, Selection, Worker
-from runner.storage.dialects import sqlite_library
+from runner.storage.sqlite import sqlite_library
 from runner.telemetry import ClaimLost, ServiceStarted
 
 if TYPE_CHECKING:
@@ -76,7 +78,7 @@ def worker(
         lambda run, finished: _children(app, run, finished, clock.now()), selection,
     )  # fmt: skip
     made.know(definitions)
-    with closing(Ear(app.database, worker_id, clock.wake)) as ear, _beating(
+    with closing(hear(app.database, worker_id, clock.wake)) as ear, _beating(
         app, worker_id, partial(_introduction, app, worker_id, selection, ear), follower,
         lambda: _stop_what_is_lost(app, worker_id, executor), lease.renewed_by,
     ) as heart:  # fmt: skip
@@ -106,7 +108,7 @@ def _beating(
 ) -> Iterator[Heart]:
     """The lock, the row and the beat of a process. Where others took it for dead, it makes itself known again."""
     said: Callable[[], Mapping[str, Any]] = follower.said if follower is not None else dict
-    lock = WorkerLock(app.database.path, worker_id)
+    lock = WorkerLock(_place_of_locks(app), worker_id)
     app.workers.register(introduction(lock, said()))
 
     def lost() -> None:
@@ -114,7 +116,7 @@ def _beating(
         taken_for_dead()
 
     interval, stalled_after = app.settings.heartbeat.total_seconds(), app.settings.stalled_after.total_seconds()
-    heart = Heart(app.workers, worker_id, interval, stalled_after, app.events.emit, lost, said)
+    heart = Heart(app.workers, worker_id, interval, stalled_after, app.events.emit, lost, said, app.now)
     pulse = Pulse(lambda: renewed(heart.beat), interval, "heartbeat")
     if follower is not None:
         follower.news = pulse.ring
@@ -125,6 +127,11 @@ def _beating(
         app.workers.forget(worker_id)
         pulse.close()
         lock.close()
+
+
+def _place_of_locks(app: App) -> Path:
+    """Beside the file; where there is none, where all processes of this machine look, for no other can try them."""
+    return app.database.path if app.database.is_file else Path(tempfile.gettempdir()) / "runner"
 
 
 def presence(app: App, follower: Follower) -> AbstractContextManager[Heart]:
@@ -145,7 +152,7 @@ def service(app: App, follower: Follower, roles: Roles, definitions: Definitions
     """The loops of a long-lived process, not started yet. The beat stops last."""
     emit = app.events.emit
     with ExitStack() as stack:
-        clocks = {name: Clock() for name in ("worker", "scheduler", "janitor", "reloader")}
+        clocks = {name: Clock(app.now) for name in ("worker", "scheduler", "janitor", "reloader")}
         runs = None
         if roles.runs:
             runs = stack.enter_context(worker(app, definitions, clocks["worker"], roles.selection, follower))
@@ -164,11 +171,13 @@ def service(app: App, follower: Follower, roles: Roles, definitions: Definitions
             runs.executor.settle_here = loops["worker"].here
         follower.listeners.append(lambda found: _take_over(found, runs, clocks))
 
+        wake = clocks["reloader"].wake
+
         def reload() -> None:
             follower.look_again()
-            clocks["reloader"].wake()
+            wake()
 
-        watch = Watch(watched_place(follower.reloader.path, app.database.path), clocks["reloader"].wake)
+        watch = Watch(watched_place(follower.reloader.path, app.database.server.file), wake)
         watch.start()
         stack.callback(watch.close)
         started = _started(app, runs, roles, definitions)
@@ -180,7 +189,7 @@ def _started(app: App, worker: Worker | None, roles: Roles, definitions: Definit
     library, is_affected = sqlite_library()
     return ServiceStarted(
         runner.__version__,
-        app.database.url,
+        app.database.place,
         revision.number if revision else None,
         app.settings.concurrency if roles.runs else 0,
         len(definitions.schedules) if roles.fires else 0,
@@ -200,7 +209,7 @@ def _janitor(app: App, worker: Worker, scheduler: Scheduler) -> Janitor:
 
 
 def _introduction(
-    app: App, worker_id: str, selection: Selection, ear: Ear | None, lock: WorkerLock, said: Mapping[str, Any]
+    app: App, worker_id: str, selection: Selection, ear: Hearing | None, lock: WorkerLock, said: Mapping[str, Any]
 ) -> WorkerStatus:
     return introduce(
         lock,
@@ -211,12 +220,13 @@ def _introduction(
         wake_socket=ear.name if ear is not None else None,
         queues=_told(selection),
         said=said,
+        now=app.now(),
     )
 
 
 def _lost(app: App, executor: Executor, run: Run) -> None:
     if executor.request_stop(run.id, "lost", "the run is no longer ours", run.claim_token):
-        app.events.emit(ClaimLost(run, datetime.now(UTC)))
+        app.events.emit(ClaimLost(run, app.now()))
 
 
 def _stop_what_is_lost(app: App, worker_id: str, executor: Executor) -> None:

@@ -47,26 +47,25 @@ def enqueue(
     `delay` is seconds or a timedelta, `run_at` an aware datetime. Raises UnknownJobType, PayloadInvalid, UsageError,
     DatabaseUnavailable (all of them RunnerError, in `runner.domain.errors`).
     """
-    now = datetime.now(UTC)
+    database = _open(database_url) if session is None else None
+    now = datetime.now(UTC) if database is None else database.now()
     call = Call(priority, _run_at(run_at, delay, now), project_id, traceparent=ambient(os.environ))
-    if session is not None:
-        enqueued = _enqueue(session.connection(), type, payload, call, now)
-        poke.after_commit(session)
-        return enqueued
-    with _open(database_url).write() as connection:
-        return _enqueue(connection, type, payload, call, now)
+    if database is not None:
+        with database.write() as connection:
+            return _enqueue(connection, type, payload, call, now)
+    assert session is not None
+    enqueued = _enqueue(session.connection(), type, payload, call, now)
+    poke.after_commit(session)
+    return enqueued
 
 
 def create_engine(database_url: str | None = None) -> Engine:
     """An engine on the queue's database as `runner` itself uses it: WAL, a busy timeout, write transactions that begin
     with the write lock. For a program's own tables in the same file, and for sessions to enqueue in."""
-    from sqlalchemy import make_url
+    from runner.storage.database import BUSY_TIMEOUT
+    from runner.storage.dialects import server
 
-    from runner.storage import dialects
-    from runner.storage.database import BUSY_TIMEOUT, absolute_url
-
-    url = absolute_url(database_url or os.environ.get("DATABASE_URL") or "runner.db")
-    return dialects.engine(Path(make_url(url).database or ""), BUSY_TIMEOUT, write=True, synchronous="FULL")
+    return server(database_url or os.environ.get("DATABASE_URL") or "runner.db", BUSY_TIMEOUT).engine("durable")
 
 
 # Opening a database and looking at its schema takes ten times as long as an enqueue.
@@ -76,10 +75,11 @@ _keeping = threading.Lock()
 
 def _open(database_url: str | None) -> Database:
     """The database, as the last call left it where it is still the same file in the same process."""
-    from runner.storage.database import Database, absolute_url
+    from runner.storage.database import BUSY_TIMEOUT, Database
+    from runner.storage.dialects import server
     from runner.storage.setup import require_current
 
-    url = absolute_url(database_url or os.environ.get("DATABASE_URL") or "runner.db")
+    url = server(database_url or os.environ.get("DATABASE_URL") or "runner.db", BUSY_TIMEOUT).url
     with _keeping:
         key = _key(url)
         if key not in _kept:

@@ -25,7 +25,7 @@ def up(ctx: typer.Context, output: Output = Format.TEXT) -> None:
         found = version(app.database)
     finally:
         app.close()
-    _say({"schema": found, "database": str(app.database.path)}, f"{app.database.path} has schema {found}", output)
+    _say({"schema": found, "database": app.database.place}, f"{app.database.place} has schema {found}", output)
 
 
 @migrate.command()
@@ -52,7 +52,7 @@ def down(
         found = version(app.database)
     finally:
         app.close()
-    _say({"schema": found}, f"{app.database.path} has schema {found or 'none'}", output)
+    _say({"schema": found}, f"{app.database.place} has schema {found or 'none'}", output)
 
 
 @migrate.command()
@@ -87,12 +87,41 @@ def check(ctx: typer.Context, output: Output = Format.TEXT) -> None:
     raise typer.Exit(1 if found else 0)
 
 
-@migrate.command()
+@migrate.command(short_help="Print the statements of a fresh set-up.")
 def sql(ctx: typer.Context) -> None:
-    """Print the statements of a fresh set-up."""
+    """Print the statements of a fresh set-up, for the kind of database that is configured."""
     from runner.storage import migrations
 
-    print_line(migrations.sql())
+    app = app_of(ctx)
+    app.close()
+    print_line(migrations.sql(app.database.server.name))
+
+
+@migrate.command(short_help="Move everything to another, empty database.")
+def copy(
+    source: Annotated[str, typer.Option("--from", metavar="URL", help="What is copied; it is not changed.")],
+    target: Annotated[str, typer.Option("--to", metavar="URL", help="Where to; refused where it holds anything.")],
+    output: Output = Format.TEXT,
+) -> None:
+    """Copy every row of one database into another, and compare both by counts and checksums. End all workers first."""
+    from dataclasses import asdict
+
+    from runner.storage.copying import Copied, copy_all
+    from runner.storage.database import Database
+
+    def told(one: Copied) -> None:
+        if output is not Format.JSON:
+            print_line(f"{one.table:18} {one.rows:>12,} rows  {one.checksum}")
+
+    databases = Database(source), Database(target)
+    try:
+        done = copy_all(*databases, told)
+    finally:
+        for database in databases:
+            database.close()
+    rows = sum(one.rows for one in done)
+    text = f"{rows:,} rows copied to {databases[1].place}, the same in both"
+    _say({"tables": [asdict(one) for one in done], "rows": rows}, text, output)
 
 
 def _say(data: dict[str, object], text: str, output: Format) -> None:

@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -73,11 +73,19 @@ def _findings(app: App, loaded: Loaded) -> list[Finding]:
     found = [finding for look in MACHINE for finding in _looked(look, app, loaded)]
     is_usable = not any(finding.check == "database" and finding.level == "error" for finding in found)
     if is_usable and app.database.exists:  # what is wrong with the database is told once
-        found += [finding for look in INSIDE for finding in _looked(look, app, loaded)]
+        found += [finding for look in (*INSIDE, *_of_server(app)) for finding in _looked(look, app, loaded)]
     return found
 
 
 Check = Callable[["App", "Loaded"], Iterator[Finding]]
+
+
+def _of_server(app: App) -> tuple[Check, ...]:
+    if app.database.is_file:
+        return ()
+    from runner.cli import doctor_postgres as server
+
+    return server.server, server.notifications, server.skew
 
 
 def _looked(look: Check, app: App, loaded: Loaded) -> list[Finding]:
@@ -101,7 +109,9 @@ def _python(app: App, loaded: Loaded) -> Iterator[Finding]:
 
 
 def _sqlite(app: App, loaded: Loaded) -> Iterator[Finding]:
-    from runner.storage.dialects import sqlite_library
+    if not app.database.is_file:
+        return
+    from runner.storage.sqlite import sqlite_library
 
     version, is_affected = sqlite_library()
     if is_affected:
@@ -159,6 +169,8 @@ def _noticed(app: App) -> float | None:
 
 
 def _disk(app: App, loaded: Loaded) -> Iterator[Finding]:
+    if not app.database.is_file:
+        return
     folder = app.database.path.parent
     try:
         free = shutil.disk_usage(folder).free
@@ -172,35 +184,40 @@ def _disk(app: App, loaded: Loaded) -> Iterator[Finding]:
 
 
 def _database(app: App, loaded: Loaded) -> Iterator[Finding]:
-    from runner.storage.dialects import network_file_system
-    from runner.storage.health import journal_mode, try_writing
+    from runner.storage.health import try_writing
     from runner.storage.setup import HEAD, require_current
 
-    path = app.database.path
-    if (kind := network_file_system(path)) is not None:
-        yield Finding("database", "error", f"{path} lies on a network file system ({kind})", "put it on a local disk")
+    place = app.database.place
+    if app.database.is_file:
+        from runner.storage.sqlite import network_file_system
+
+        if (kind := network_file_system(app.database.path)) is not None:
+            message = f"{place} lies on a network file system ({kind})"
+            yield Finding("database", "error", message, "put it on a local disk")
     if not app.database.exists:
-        yield Finding("database", "ok", f"none yet at {path}; apply or run-once creates it")
+        yield Finding("database", "ok", f"none yet at {place}; apply or run-once creates it")
         return
     require_current(app.database)
-    trouble = app.database.integrity()
+    trouble = app.database.trouble()
     if trouble:
-        yield Finding("database", "error", f"{path} is damaged: {trouble}", "restore a backup")
+        yield Finding("database", "error", f"{place} is damaged: {trouble}", "restore a backup")
         return
-    mode = journal_mode(app.database)
-    if mode != "wal":
-        message = f"{path} is in journal mode {mode}: reading and writing block each other"
+    mode = app.database.sizes()["journal_mode"]
+    if mode not in ("wal", None):
+        message = f"{place} is in journal mode {mode}: reading and writing block each other"
         yield Finding("database", "warning", message, "the next command that writes changes it to wal")
     elif _is_writable(app):
         try_writing(app.database)
     else:
-        yield Finding("database", "error", f"{path} or its folder is read-only", "make both writable for this user")
+        yield Finding("database", "error", f"{place} or its folder is read-only", "make both writable for this user")
         return
     words = ", ".join(f"{number:,} {state}" for state, number in app.jobs.counts().items() if number) or "no jobs"
-    yield Finding("database", "ok", f"{path}: schema {HEAD}, {mode}, {words}")
+    yield Finding("database", "ok", f"{place}: schema {HEAD}, {f'{mode}, ' if mode else ''}{words}")
 
 
 def _is_writable(app: App) -> bool:
+    if not app.database.is_file:
+        return True  # the server says so itself
     path = app.database.path
     return os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)
 
@@ -211,7 +228,7 @@ def _is_writable(app: App) -> bool:
 def _clock(app: App, loaded: Loaded) -> Iterator[Finding]:
     from runner.storage.health import newest
 
-    now, last = datetime.now(UTC), newest(app.database)
+    now, last = app.now(), newest(app.database)
     if last is not None and last > now + AHEAD:
         message = f"the newest row is {span(last - now)} ahead of this machine's clock: was the clock set back?"
         yield Finding("clock", "warning", message, "set the clock; after `--now` in the future this is no fault")
@@ -220,7 +237,7 @@ def _clock(app: App, loaded: Loaded) -> Iterator[Finding]:
 
 
 def _workers(app: App, loaded: Loaded) -> Iterator[Finding]:
-    seen = app.overviews.look(datetime.now(UTC))
+    seen = app.overviews.look(app.now())
     for worker in seen.workers:
         row = worker.status
         name, silent = f"worker {row.id[:8]} (pid {row.pid} on {row.host})", since(row.last_heartbeat, seen.at)
@@ -239,7 +256,7 @@ def _workers(app: App, loaded: Loaded) -> Iterator[Finding]:
 
 
 def _queues(app: App, loaded: Loaded) -> Iterator[Finding]:
-    seen = app.overviews.look(datetime.now(UTC))
+    seen = app.overviews.look(app.now())
     for queue in seen.queues:
         if queue.oldest_due is not None:
             yield from _queue(queue, seen.at - queue.oldest_due, seen)

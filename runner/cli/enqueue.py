@@ -6,7 +6,7 @@ import json
 import os
 import sys
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -61,7 +61,7 @@ def enqueue(
         if bulk is not None:
             _bulk(app, bulk, output)
         else:
-            _say(app.enqueue(str(type_name), _payload(payload), _call(said)), str(type_name), output)
+            _say(app.enqueue(str(type_name), _payload(payload), _call(said, app.now())), str(type_name), output)
     finally:
         app.close()
 
@@ -109,7 +109,7 @@ def _no_constant(name: str) -> Any:
     raise ValueError(f"{name} is not JSON")
 
 
-def _call(said: dict[str, Any]) -> Call:
+def _call(said: dict[str, Any], now: datetime) -> Call:
     from runner.config.intake import Call
     from runner.telemetry.traceparent import ambient
 
@@ -118,19 +118,19 @@ def _call(said: dict[str, Any]) -> Call:
     if delay is not None:
         if run_at is not None:
             raise UsageError("give a time or a delay, not both")
-        run_at = datetime.now(UTC) + delay
+        run_at = now + delay
     return Call(said.get("priority"), run_at, said.get("project_id"), traceparent=ambient(os.environ))
 
 
 def _bulk(app: App, path: Path, output: Format) -> None:
     """All lines are checked before the first is written; one transaction takes them all."""
-    now, intake = datetime.now(UTC), app.intake()
+    now, intake = app.now(), app.intake()
     jobs = []
     for number, line in _lines(path):
         try:
             entry = _json(line, f"line {number}")
             _check_entry(entry)
-            jobs.append(intake.job(entry["type"], entry.get("payload", {}), now, _call(entry)))
+            jobs.append(intake.job(entry["type"], entry.get("payload", {}), now, _call(entry, now)))
         except RunnerError as error:
             raise type(error)(
                 f"{path}, line {number}: {error.message}; nothing was enqueued", hint=error.hint

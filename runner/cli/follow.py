@@ -6,7 +6,7 @@ import json
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -99,7 +99,7 @@ class _Watched:
 
     def look(self) -> bool:
         """Whether it has ended."""
-        now = datetime.now(UTC)
+        now = self.app.now()
         self.job = job = self.app.views.view([self.app.jobs.get(self.job_id)], now)[0]
         self._tell_ended_runs(job, now)
         if job["completed_at"] is not None:

@@ -68,13 +68,13 @@ def list_jobs(
     app = app_of(ctx)
     try:
         found, following = app.jobs.find(where, limit=limit, after=_within(after)) if app.look() else ([], None)
-        shown = app.views.view(found, datetime.now(UTC)) if found else []
+        shown = app.views.view(found, app.now()) if found else []
     finally:
         app.close()
     if output is Format.JSON:
         print_json({"jobs": shown, "next": following})
         return
-    columns, now = ("id", "type", "state", "%", "attempt", "run at", "took", "said"), datetime.now(UTC)
+    columns, now = ("id", "type", "state", "%", "attempt", "run at", "took", "said"), app.now()
     print_table(columns, [_row(job, now) for job in shown], "no jobs", cut=("said", "type"))
     if following is not None:
         note(f"more: runner jobs list --after {following}")
@@ -126,7 +126,7 @@ def show(ctx: typer.Context, job_id: Id, output: Output = Format.TEXT) -> None:
     """Show one job: its values, its attempts, its outputs."""
     app = existing(ctx)
     try:
-        job = app.views.view([app.jobs.get(countable(job_id))], datetime.now(UTC))[0]
+        job = app.views.view([app.jobs.get(countable(job_id))], app.now())[0]
         outputs = app.logs.outputs(job_id)
     finally:
         app.close()
@@ -192,7 +192,7 @@ def cancel(
     def one(app: App, job_id: int) -> str:
         from runner.domain.job import JobState
 
-        state = app.jobs.cancel(job_id, datetime.now(UTC), reason)
+        state = app.jobs.cancel(job_id, app.now(), reason)
         return "cancelled" if state is JobState.CANCELLED else "asked to stop"
 
     _each(ctx, job_ids, one, output)
@@ -203,7 +203,7 @@ def retry(ctx: typer.Context, job_ids: Ids, output: Output = Format.TEXT) -> Non
     """Put finished jobs back: pending again, with all their attempts; history and policy stay."""
 
     def one(app: App, job_id: int) -> str:
-        app.jobs.retry(job_id, datetime.now(UTC))
+        app.jobs.retry(job_id, app.now())
         return "pending"
 
     _each(ctx, job_ids, one, output)

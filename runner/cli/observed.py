@@ -7,7 +7,6 @@ import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import runner
@@ -79,7 +78,7 @@ def _trace(app: App, stack: ExitStack) -> None:
 def _measure(app: App, port: int, stack: ExitStack) -> Observed:
     from runner.telemetry.metrics import Metrics, start_metrics_server
 
-    metrics = Metrics(runner.__version__, lambda: queue_depths(app.database, datetime.now(UTC)))
+    metrics = Metrics(runner.__version__, lambda: queue_depths(app.database, app.now()))
     app.events.subscribe(metrics.tell)
     server = stack.enter_context(closing(start_metrics_server(metrics, port)))
     return Observed(metrics, server.url)

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -197,11 +197,12 @@ class Call:
             return self._disabled()
         if loaded is not None:
             self._check(loaded.require())  # before there is a database
-        _warn_of_old_sqlite()
-        clock = Clock() if self.now is None else SimulatedClock(moment(self.now))
         app = App(found, os.environ) if loaded is not None else open_existing(found, os.environ)
         try:
+            if app.database.is_file:
+                _warn_of_old_sqlite()
             with _dry(app) if self.dry_run else _real(app) as working:
+                clock = Clock(app.now) if self.now is None else SimulatedClock(moment(self.now))
                 report = self._on(working, loaded, clock)
                 return 0 if report is None else finish(report, working)
         finally:
@@ -267,12 +268,12 @@ class Call:
             with watching(app, self.output.value), stopping(drain.stop):
                 report = drain.run()
             if self.now is None:  # by an imagined clock nothing is old
-                drain.janitor.prune(datetime.now(UTC), app.settings.retention)
+                drain.janitor.prune(app.now(), app.settings.retention)
             return report
 
 
 def _warn_of_old_sqlite() -> None:
-    from runner.storage.dialects import sqlite_library
+    from runner.storage.sqlite import sqlite_library
 
     version, is_affected = sqlite_library()
     if is_affected:

@@ -137,7 +137,7 @@ def pause(
 
     app = _existing(ctx)
     try:
-        row = app.schedules.pause(name, datetime.now(UTC), by=applied_by(), reason=reason)
+        row = app.schedules.pause(name, app.now(), by=applied_by(), reason=reason)
     finally:
         app.close()
     _say(row, f"{name} is paused", output)
@@ -149,7 +149,8 @@ def resume(ctx: typer.Context, name: Name, output: Output = Format.TEXT) -> None
     from runner.domain.timing import timing
     from runner.storage.serial import schedule_from
 
-    app, now = _existing(ctx), datetime.now(UTC)
+    app = _existing(ctx)
+    now = app.now()
     try:
         row = app.schedules.resume(
             name, now, lambda row: timing(schedule_from(row.spec)).next(now) if row.enabled else None
@@ -171,7 +172,7 @@ def trigger(ctx: typer.Context, name: Name, output: Output = Format.TEXT) -> Non
     """Run a schedule now: ignores pause, jitter and time, obeys its overlap policy."""
     app = _existing(ctx)
     try:
-        made = app.scheduler().trigger(name, datetime.now(UTC))
+        made = app.scheduler().trigger(name, app.now())
     finally:
         app.close()
     if output is Format.JSON:
@@ -194,7 +195,7 @@ def backfill(
         raise UsageError(f"--from {start} is after --to {end}")
     app = _existing(ctx)
     try:
-        made = app.scheduler().backfill(name, first, last, datetime.now(UTC))
+        made = app.scheduler().backfill(name, first, last, app.now())
     finally:
         app.close()
     if output is Format.JSON:

@@ -7,7 +7,6 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -122,7 +121,7 @@ class Call:
         with observed(app, self.metrics_port) as watch:
             follower = app.follower(applies=self.applies)
             definitions = follower.begin(
-                loaded, datetime.now(UTC), last_good=self.last_good, allow_removals=self.allow_removals
+                loaded, app.now(), last_good=self.last_good, allow_removals=self.allow_removals
             )
             follower.listeners.append(watch.know)
             watch.know(definitions)

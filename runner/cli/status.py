@@ -6,8 +6,7 @@ import shutil
 import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
-from datetime import UTC, datetime, timedelta
-from pathlib import Path
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -30,9 +29,10 @@ def status(ctx: typer.Context, output: Output = Format.TEXT) -> None:
     All of it comes from the database, so it is right in any process. Changes nothing and exits 0 whatever it shows:
     `runner doctor` is the command that judges.
     """
-    app, now = app_of(ctx), datetime.now(UTC)
+    app = app_of(ctx)
     try:
         is_there = app.look()
+        now = app.now()
         seen = app.overviews.look(now) if is_there else None
         skipped = app.overviews.skipped(now - LATELY) if is_there else []
         database = _database(app)
@@ -48,26 +48,11 @@ def status(ctx: typer.Context, output: Output = Format.TEXT) -> None:
 
 
 def _database(app: App) -> dict[str, Any]:
-    from runner.storage.health import journal_mode
     from runner.storage.setup import HEAD
 
-    path = app.database.path
     there = app.database.exists
-    return {
-        "path": str(path),
-        "exists": there,
-        "bytes": _size(path),
-        "wal_bytes": _size(path.with_name(f"{path.name}-wal")),
-        "journal_mode": journal_mode(app.database) if there else None,
-        "schema": HEAD if there else None,
-    }
-
-
-def _size(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except OSError:
-        return 0
+    sizes = app.database.sizes() if there else {"bytes": 0, "wal_bytes": 0, "journal_mode": None}
+    return {"path": app.database.place, "exists": there, **sizes, "schema": HEAD if there else None}
 
 
 # ---- for programs
@@ -101,8 +86,11 @@ def _lines(database: dict[str, Any], seen: Overview | None) -> Iterator[str]:
     if seen is None:
         yield from _entry("database", f"none yet at {path}; runner apply creates it")
         return
-    sizes = f"{_bytes(database['bytes'])}, write-ahead log {_bytes(database['wal_bytes'])}"
-    mode = "" if database["journal_mode"] == "wal" else f", journal mode {database['journal_mode']} instead of wal"
+    log = "" if database["wal_bytes"] is None else f", write-ahead log {_bytes(database['wal_bytes'])}"
+    sizes = f"{_bytes(database['bytes'])}{log}"
+    mode = (
+        "" if database["journal_mode"] in ("wal", None) else f", journal mode {database['journal_mode']} instead of wal"
+    )
     yield from _entry("database", f"{path} ({sizes}{mode}), schema {database['schema']}")
     yield from _entry("revision", _revision(seen))
     for problem in seen.problems:

@@ -13,7 +13,7 @@ import tty
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from types import FrameType
 from typing import TYPE_CHECKING
 
@@ -55,7 +55,7 @@ def top(ctx: typer.Context) -> None:
 def _print_once(source: _Source) -> int:
     from runner.cli.frame import draw
 
-    frame = source.frame(datetime.now(UTC))
+    frame = source.frame(source.app.now())
     if frame.error is not None:
         raise frame.error
     size = shutil.get_terminal_size()
@@ -75,7 +75,7 @@ def _watch(source: _Source) -> int:
     console = _console(None)
     with _keys(), _Wakes() as wakes, Live(console=console, screen=True, auto_refresh=False) as live:
         while True:
-            live.update(draw(source.frame(datetime.now(UTC)), console.size.height), refresh=True)
+            live.update(draw(source.frame(source.app.now()), console.size.height), refresh=True)
             said = wakes.wait(EVERY)
             if said in SIGNAL_CODES or said == "quit":
                 return 0 if said in ("quit", "SIGINT") else SIGNAL_CODES[said]
@@ -101,7 +101,7 @@ class _Source:
     def frame(self, now: datetime) -> Frame:
         from runner.cli.frame import Frame
 
-        path = str(self.app.database.path)
+        path = self.app.database.place
         try:
             if not self._is_ready:
                 self._is_ready, self._changed = self.app.look(), self.app.database.changes()

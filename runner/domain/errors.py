@@ -78,5 +78,9 @@ class DatabaseUnavailable(RunnerError):
     """The database cannot be reached, read or written."""
 
 
+class BrokenOff(DatabaseUnavailable):
+    """The transaction was broken off from outside: nothing was written, and to try again is right."""
+
+
 class Interrupted(RunnerError):
     """Ctrl-C came, or a module raised KeyboardInterrupt, while a handler was imported."""

@@ -69,9 +69,10 @@ def introduce(
     wake_socket: str | None = None,
     queues: Mapping[str, Sequence[str]] | None = None,
     said: Mapping[str, Any] | None = None,
+    now: datetime | None = None,
 ) -> WorkerStatus:
     """The row of this process. `queues` is {"only": [...]}, {"except": [...]}, or None for all."""
-    now, said = datetime.now(UTC), said or {}
+    now, said = now or datetime.now(UTC), said or {}
     return WorkerStatus(
         id=worker_id,
         host=socket.gethostname(),
@@ -139,12 +140,13 @@ class Heart:
     emit: Emit
     lost: Callable[[], None]
     said: Callable[[], Mapping[str, Any]] = dict
+    now: Callable[[], datetime] = lambda: datetime.now(UTC)
     _beaten: float = field(default_factory=time.monotonic)
     _well_since: float = field(default_factory=time.monotonic)
 
     def beat(self) -> None:
         began = time.monotonic()
-        is_known = self.store.beat(self.worker_id, datetime.now(UTC), **self.said())
+        is_known = self.store.beat(self.worker_id, self.now(), **self.said())
         late = began - self._beaten
         if not late < self.stalled_after * PATIENCE:
             self._well_since = began

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import queue
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
@@ -14,14 +15,15 @@ SIGNAL_LOOK = 1.0
 
 
 class Clock:
-    """The time of this machine. `wait` ends early when somebody calls `wake`."""
+    """The time that it is told, else this machine's. `wait` ends early when somebody calls `wake`."""
 
-    def __init__(self) -> None:
+    def __init__(self, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
+        self._tell = now
         # Not an Event: a signal handler that rings while its own thread holds the Event's lock waits for ever.
         self._bell: queue.SimpleQueue[None] = queue.SimpleQueue()
 
     def now(self) -> datetime:
-        return datetime.now(UTC)
+        return self._tell()
 
     def wake(self) -> None:
         """Let the next (or the current) `wait` end. Safe to call from any thread and any signal handler."""

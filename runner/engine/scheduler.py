@@ -21,6 +21,7 @@ from runner.storage.serial import schedule_from
 from runner.telemetry import Emit, FiringFailed, SlotsDecided
 
 LONGEST_WAIT = 2.0  # seconds, after which a time that another process has set is seen
+AGAIN = 0.05  # seconds until the next look at what another process is firing, or what cannot be fired now
 MOST_BACKFILLED = 1000
 
 
@@ -42,7 +43,7 @@ class Scheduler:
         for name in self.schedules.due(now):
             self._fire(name, now)
         due = self.schedules.next_due()
-        return LONGEST_WAIT if due is None else min(max((due - now).total_seconds(), 0.0), LONGEST_WAIT)
+        return LONGEST_WAIT if due is None else min(max((due - now).total_seconds(), AGAIN), LONGEST_WAIT)
 
     def _fire(self, name: str, now: datetime) -> None:
         intake = self._intake()

@@ -8,11 +8,42 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import Protocol
 
 from runner.storage import poke
 from runner.storage.database import Database
+from runner.storage.poke import Bell, Listening, SocketBell
 
 BACKLOG = 64  # bytes taken at once: the kernel keeps about ten, and they all say the same
+
+
+class Hearing(Protocol):
+    """What calls `wake`, from any thread, after each commit that may have made work."""
+
+    @property
+    def name(self) -> str | None:
+        """What the worker's row tells those who poke."""
+
+    def close(self) -> None: ...
+
+
+def hear(database: Database, worker_id: str, wake: Callable[[], None]) -> Hearing:
+    listening = database.bell.listener()
+    return Ear(database, worker_id, wake) if listening is None else FarEar(database.bell, listening, wake)
+
+
+class FarEar:
+    """Hears the commits of this process by a call, and those of others by what the server tells."""
+
+    name = None
+
+    def __init__(self, bell: Bell, listening: Listening, wake: Callable[[], None]) -> None:
+        self._bell, self._listening, self._wake = bell, listening, wake
+        self._bell.listen(wake)
+
+    def close(self) -> None:
+        self._bell.forget(self._wake)
+        self._listening.close()
 
 
 class Ear:
@@ -24,6 +55,7 @@ class Ear:
     """
 
     def __init__(self, database: Database, worker_id: str, wake: Callable[[], None]) -> None:
+        assert isinstance(database.bell, SocketBell), "other databases have other ears"
         self._bell, self._wake = database.bell, wake
         self._file = poke.socket_file(database.path, worker_id)
         self._socket = _bound(self._file, database.path)

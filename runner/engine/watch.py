@@ -13,12 +13,14 @@ GATHER = 400  # milliseconds over which events become one hint, so that a busy f
 AGAIN = 2.0  # seconds until what cannot be watched is tried again
 
 
-def watched_place(file: Path, database: Path) -> Path:
+def watched_place(file: Path, database: Path | None) -> Path:
     """The folder of the file: a save by rename puts another file there, and nobody writes the old one.
 
     Where the database lies in it too, the file itself: each write of the database would be an event, a tenth of what
     a job costs.
     """
+    if database is None:
+        return file.parent
     return file if database.parent.resolve() == file.parent.resolve() else file.parent
 
 

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
+from operator import attrgetter
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Row, Text, bindparam, delete, exists, func, insert, select, update
+from sqlalchemy import Connection, Row, Text, bindparam, case, delete, exists, func, insert, select, update
 
 from runner.domain.job import JobState, NewJob, Run
 from runner.domain.job_rows import Job, JobAttempt
 from runner.domain.lifecycle import Transition, cancelled_instead, yields_to_cancel
 from runner.domain.said import Writes
 from runner.domain.worker import WorkerStatus
-from runner.storage import claim_sql, claim_sqlite
-from runner.storage.database import Database
+from runner.storage.database import CommitInDoubt, Database
+from runner.storage.dialects import End, Lanes, hot
 from runner.storage.enqueue import insert_jobs
 from runner.storage.logs import write
 from runner.storage.poke import mark
@@ -26,6 +27,13 @@ from runner.storage.serial import policy_from
 JOBS = Job.__table__  # type: ignore[attr-defined]
 ATTEMPTS = JobAttempt.__table__  # type: ignore[attr-defined]
 WORKERS = WorkerStatus.__table__  # type: ignore[attr-defined]
+RUN_COLUMNS = tuple(
+    JOBS.c[name]
+    for name in (
+        "id", "type", "queue", "payload", "priority", "attempt", "max_attempts", "run_number", "stalls", "claim_token",
+        "worker_id", "policy", "run_at", "started_at", "created_at", "project_id", "schedule_name", "scheduled_for",
+    )
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,21 +78,49 @@ class ClaimStore:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._ends_in_doubt: set[tuple[int, str]] = set()  # (job id, token) of ends whose commit was not answered
+        self._claims_in_doubt: list[Run] = []
 
     def claim(self, request: ClaimRequest, now: datetime) -> list[Run]:
         """The most urgent jobs that are due, now running under a fresh token. May be lost by a power cut."""
-        if request.free < 1 or not request.lanes:
+        if (request.free < 1 or not request.lanes) and not self._claims_in_doubt:
             return []
-        with self._database.write(durable=False) as connection:
-            return _claim(connection, request, now)
+        claimed: list[Run] = []
+        with self._in_doubt((), claimed), self._database.write(durable=False) as connection:
+            self._claim_more(connection, request, claimed, now)
+        return claimed
 
     def settle(self, settlements: Sequence[Settlement], now: datetime, claim: ClaimRequest | None = None) -> Settled:
         """Write the ends of runs, and claim the next jobs in the same transaction: both are on disk, or neither."""
-        with self._database.write() as connection:
-            settled = _settle(connection, settlements, now)
-            if claim is None or claim.free < 1 or not claim.lanes:
-                return settled
-            return Settled(settled.written, settled.lost, _claim(connection, claim, now))
+        claimed: list[Run] = []
+        with self._in_doubt(settlements, claimed), self._database.write() as connection:
+            settled = _settle(connection, settlements, now, self._ends_in_doubt)
+            if claim is not None:
+                self._claim_more(connection, claim, claimed, now)
+        return Settled(settled.written, settled.lost, claimed)
+
+    @contextmanager
+    def _in_doubt(self, settlements: Sequence[Settlement], claimed: list[Run]) -> Iterator[None]:
+        """Where the commit is not answered, what it was to write is looked for with the next one."""
+        try:
+            yield
+        except CommitInDoubt:
+            self._ends_in_doubt |= {(one.run.id, one.run.claim_token) for one in settlements}
+            self._claims_in_doubt = list(claimed)
+            raise
+        self._ends_in_doubt.clear()
+        self._claims_in_doubt.clear()
+
+    def _claim_more(self, connection: Connection, request: ClaimRequest, claimed: list[Run], now: datetime) -> None:
+        """After what an earlier commit has claimed, without our knowing."""
+        if self._claims_in_doubt:
+            tokens = {run.claim_token for run in self._claims_in_doubt}
+            held = select(JOBS.c.id).where(JOBS.c.claim_token.in_(tokens), JOBS.c.status == JobState.RUNNING)
+            ours = set(connection.execute(held).scalars())
+            claimed += [run for run in self._claims_in_doubt if run.id in ours]
+        free = request.free - len(claimed)
+        if free > 0 and request.lanes:
+            claimed += _claim(connection, request, free, now)
 
     def rescue(self, worker_ids: Sequence[str], settlements: Sequence[Settlement], now: datetime) -> Settled:
         """Make good what dead workers left, and forget them: one transaction."""
@@ -101,20 +137,16 @@ class ClaimStore:
     def lanes(self) -> list[tuple[str, str]]:
         """The (queue, type) pairs that have pending jobs, whoever may run them."""
         with self._database.read() as connection:
-            return [(row.queue, row.type) for row in connection.execute(claim_sql.LANES)]
+            return hot(connection).lanes(connection)
 
     def next_due(self, lanes: Iterable[Lane], schedules: frozenset[str] | None = None) -> datetime | None:
         """When the next pending job of these lanes is due; in the past where one waits already."""
-        statement = claim_sql.NEXT_DUE if schedules is None else claim_sql.NEXT_DUE_OF_SCHEDULES
         with self._database.read() as connection:
-            due: datetime | None = connection.execute(statement, _lane_values(lanes, schedules)).scalar_one()
-        return due
+            return hot(connection).next_due(connection, _lanes(lanes), schedules)
 
     def running_of(self, worker_ids: Sequence[str]) -> list[Run]:
         """The runs that these workers hold, to be rescued or released."""
-        statement = select(*claim_sql.RUN_COLUMNS).where(
-            JOBS.c.status == JobState.RUNNING, JOBS.c.worker_id.in_(worker_ids)
-        )
+        statement = select(*RUN_COLUMNS).where(JOBS.c.status == JobState.RUNNING, JOBS.c.worker_id.in_(worker_ids))
         with self._database.read() as connection:
             return [_as_run(row) for row in connection.execute(statement)]
 
@@ -135,15 +167,13 @@ class ClaimStore:
             return {row.claim_token for row in connection.execute(statement)}
 
 
-def _claim(connection: Connection, request: ClaimRequest, now: datetime) -> list[Run]:
-    lanes = {(lane.queue, lane.type): lane.limit for lane in request.lanes}
-    token = os.urandom(16).hex()
-    return claim_sqlite.claim(connection, lanes, request.free, request.schedules, token, request.worker_id, now)
+def _claim(connection: Connection, request: ClaimRequest, free: int, now: datetime) -> list[Run]:
+    lanes, token = _lanes(request.lanes), os.urandom(16).hex()
+    return hot(connection).claim(connection, lanes, free, request.schedules, token, request.worker_id, now)
 
 
-def _lane_values(lanes: Iterable[Lane], schedules: frozenset[str] | None) -> dict[str, Any]:
-    values = {"lanes": json.dumps([(lane.queue, lane.type, lane.limit) for lane in lanes])}
-    return values if schedules is None else values | {"schedules": json.dumps(sorted(schedules))}
+def _lanes(lanes: Iterable[Lane]) -> Lanes:
+    return {(lane.queue, lane.type): lane.limit for lane in lanes}
 
 
 def _as_run(row: Row[Any]) -> Run:
@@ -155,6 +185,8 @@ def _as_run(row: Row[Any]) -> Run:
 # ---- settle
 
 _FENCE = (JOBS.c.id == bindparam("b_id"), JOBS.c.claim_token == bindparam("b_token"), JOBS.c.status == JobState.RUNNING)
+# Ours until the commit: two rescues of one worker, or a rescue and its own settle, come one after the other.
+_HELD = select(JOBS.c.id).where(*_FENCE).with_for_update(key_share=True)
 _REQUEUE = (
     update(JOBS)
     .where(*_FENCE)
@@ -178,10 +210,17 @@ _SUPERSEDE = insert(ATTEMPTS).from_select(
         bindparam("b_error", type_=ATTEMPTS.c.error.type),
     ).where(*_FENCE),
 )  # fmt: skip
+_AS_IT_ENDED = select(JOBS.c.status, JOBS.c.error).where(
+    JOBS.c.id == bindparam("b_id"), JOBS.c.claim_token == bindparam("b_token"), JOBS.c.completed_at.is_not(None)
+)
+_AS_IT_WAS_SUPERSEDED = select(ATTEMPTS.c.outcome).where(
+    ATTEMPTS.c.job_id == bindparam("b_id"), ATTEMPTS.c.claim_token == bindparam("b_token")
+)
 _WANTED_CANCELLED = select(JOBS.c.id, JOBS.c.cancel_reason).where(
     JOBS.c.id.in_(bindparam("ids", expanding=True)), JOBS.c.cancel_requested_at.is_not(None)
 )
 _EARLIER = JOBS.alias("earlier")
+_NOW = bindparam("b_now", type_=JOBS.c.run_at.type)
 _PROMOTE = (
     update(JOBS)
     .where(
@@ -192,7 +231,7 @@ _PROMOTE = (
             _EARLIER.c.completed_at.is_(None),
         ),
     )
-    .values(waiting_for=None, run_at=func.max(JOBS.c.run_at, bindparam("b_now", type_=JOBS.c.run_at.type)))
+    .values(waiting_for=None, run_at=case((JOBS.c.run_at > _NOW, JOBS.c.run_at), else_=_NOW))
 )
 
 
@@ -204,10 +243,16 @@ def promote(connection: Connection, now: datetime) -> int:
     return promoted
 
 
-def _settle(connection: Connection, settlements: Sequence[Settlement], now: datetime) -> Settled:
+def _settle(
+    connection: Connection, settlements: Sequence[Settlement], now: datetime, in_doubt: Collection[tuple[int, str]] = ()
+) -> Settled:  # fmt: skip
     for one in settlements:
         if one.writes is not None:
             write(connection, one.writes)
+    settlements = sorted(settlements, key=_BY_JOB)  # who locks several rows locks them in one order
+    fired = {one.run.schedule_name for one in settlements if one.run.schedule_name}
+    if fired:
+        hot(connection).hold(connection, sorted(fired))
     honoured = _honour_cancels(connection, settlements)
     ending = [one for one in honoured if one.transition.is_terminal]
     written = _finish(connection, ending, now)
@@ -218,11 +263,35 @@ def _settle(connection: Connection, settlements: Sequence[Settlement], now: date
     children = [child for one in parents if one.transition.state is JobState.COMPLETED for child in one.children]
     if children:
         insert_jobs(connection, children, now)
-    if any(one.run.schedule_name for one in ending):
+    if fired and any(one.run.schedule_name for one in ending):
         promote(connection, now)
     if any(one.run_at is not None and one.run_at <= now for one in written.values()):
         mark(connection)  # given back: another worker may take it
+    if in_doubt:
+        written |= _written_before(connection, [one for one in honoured if one.run.id not in written], in_doubt)
     return Settled(written, frozenset(one.run.id for one in settlements) - frozenset(written))
+
+
+_BY_JOB = attrgetter("run.id")
+
+
+def _written_before(
+    connection: Connection, missing: Sequence[Settlement], in_doubt: Collection[tuple[int, str]]
+) -> dict[int, Transition]:
+    """What the commit in doubt has written after all: by its token, on the job's row or in the history."""
+    found: dict[int, Transition] = {}
+    for one in missing:
+        if (one.run.id, one.run.claim_token) not in in_doubt:
+            continue
+        end, values = one.transition, {"b_id": one.run.id, "b_token": one.run.claim_token}
+        if end.is_terminal:
+            row = connection.execute(_AS_IT_ENDED, values).one_or_none()
+            is_ours = row is not None and (row.status, row.error) == (end.state, end.error)
+        else:
+            is_ours = connection.execute(_AS_IT_WAS_SUPERSEDED, values).scalar() == end.ended
+        if is_ours:
+            found[one.run.id] = end
+    return found
 
 
 def _honour_cancels(connection: Connection, settlements: Sequence[Settlement]) -> list[Settlement]:
@@ -241,6 +310,8 @@ def _honour_cancels(connection: Connection, settlements: Sequence[Settlement]) -
 def _requeue(connection: Connection, one: Settlement, now: datetime) -> bool:
     end = one.transition
     fence = {"b_id": one.run.id, "b_token": one.run.claim_token, "b_error": end.error}
+    if connection.execute(_HELD, fence).first() is None:
+        return False
     connection.execute(_SUPERSEDE, fence | {"b_now": now, "b_ended": end.ended})
     values = fence | {"b_run_at": end.run_at, "b_attempt": end.attempt, "b_stalls": end.stalls}
     return connection.execute(_REQUEUE, values).rowcount == 1
@@ -249,13 +320,11 @@ def _requeue(connection: Connection, one: Settlement, now: datetime) -> bool:
 def _finish(connection: Connection, ending: Sequence[Settlement], now: datetime) -> dict[int, Transition]:
     if not ending:
         return {}
-    at = claim_sqlite.stamp(now)
-    written = claim_sqlite.finish(connection, [_finish_values(one, at) for one in ending])
+    written = hot(connection).finish(connection, [_end(one) for one in ending], now)
     return {one.run.id: one.transition for one, is_written in zip(ending, written, strict=True) if is_written}
 
 
-def _finish_values(one: Settlement, at: str) -> tuple[Any, ...]:
-    """In the order of FINISH."""
+def _end(one: Settlement) -> End:
     end = one.transition
     progress = 100.0 if end.state is JobState.COMPLETED else None
-    return end.state, end.result, end.error, at, end.stalls, progress, one.run.id, one.run.claim_token
+    return end.state, end.result, end.error, end.stalls, progress, one.run.id, one.run.claim_token

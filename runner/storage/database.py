@@ -1,76 +1,106 @@
-"""The connection to the database: engines, transactions, and what their errors mean for a caller.
+"""The doors to the database: transactions, held connections, and what errors mean for a caller.
 
-On SQLite there is one writer at a time. Three engines speak to the one file: durable writes (`synchronous=FULL`),
-relaxed writes (`NORMAL`: a power cut may lose the last of them) and reads. No transaction stays open while a
-handler runs.
+Durable writes, relaxed writes (a power cut may lose the last of them), and reads. What differs between databases is
+behind `dialects.Server`. No transaction stays open while a handler runs.
 """
 
 from __future__ import annotations
 
-import stat
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from datetime import timedelta
+import time
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime, timedelta
+from functools import wraps
 from pathlib import Path
+from typing import Any, ParamSpec, TypeVar
 
-from sqlalchemy import Connection, Engine, make_url, text
-from sqlalchemy.exc import ArgumentError, DatabaseError, InterfaceError, OperationalError
+from sqlalchemy import Connection, Engine
 
-from runner.domain.errors import DatabaseUnavailable, NotThereYet, UsageError
+from runner.domain.errors import BrokenOff, DatabaseUnavailable, RunnerError
 from runner.storage import dialects, poke
 
-FAULTS = (DatabaseError, InterfaceError, dialects.DriverError)
 BUSY_TIMEOUT = timedelta(seconds=15)
+CLOCK_KEPT = 60.0  # seconds for which what the database's clock said is trusted
+PAUSES = (0.05, 0.25, 1.0)  # seconds before what was broken off is tried again
+NET = 5.0  # seconds after which who hears of every commit looks all the same
+
+
+Parameters = ParamSpec("Parameters")
+Answer = TypeVar("Answer")
 
 
 class DatabaseMissing(DatabaseUnavailable):
     """There is no database yet, and the call is one of those that never create one."""
 
 
+class CommitInDoubt(DatabaseUnavailable):
+    """The answer to a commit was lost: what was written is there as a whole, or not at all."""
+
+
+def persistent(call: Callable[Parameters, Answer]) -> Callable[Parameters, Answer]:
+    """Of a store, what is one transaction: done again where it was broken off from outside, a few times."""
+
+    @wraps(call)
+    def tried(*given: Parameters.args, **named: Parameters.kwargs) -> Answer:
+        for pause in PAUSES:
+            try:
+                return call(*given, **named)
+            except BrokenOff:
+                time.sleep(pause)
+        return call(*given, **named)
+
+    return tried
+
+
 class Database:
     """The doors to one database. Safe to share between threads, not between processes (open it again there)."""
 
     def __init__(self, url: str, *, busy_timeout: timedelta = BUSY_TIMEOUT) -> None:
-        self.url = absolute_url(url)
-        self.path = Path(make_url(self.url).database or "")
-        self.busy_timeout = busy_timeout
-        self._durable: Engine = dialects.engine(self.path, busy_timeout, write=True, synchronous="FULL")
-        self._relaxed: Engine = dialects.engine(self.path, busy_timeout, write=True, synchronous="NORMAL")
-        self._reader: Engine = dialects.engine(self.path, busy_timeout, write=False, synchronous="NORMAL")
-        self._turn = threading.Lock()
-        self._writers: dict[Engine, Connection] = {}  # held: fetching one costs more than a commit
-        self.bell = poke.Bell(self.path)
-        self._outside: Engine = dialects.engine(
-            self.path, busy_timeout, write=False, synchronous="NORMAL", autocommit=True
-        )
+        self.server = dialects.server(url, busy_timeout)
+        self.url = self.server.url
+        self._durable: Engine = self.server.engine("durable")
+        self._relaxed: Engine = self.server.engine("relaxed")
+        self._reader: Engine = self.server.engine("reader")
+        self._outside: Engine = self.server.engine("outside")
+        self._turn = self.server.turns()
+        self._writers: dict[Engine, list[tuple[Connection, float]]] = {}  # held, since when: to fetch one costs much
+        self.bell = self.server.bell()
         self._watching = threading.Lock()
         self._watcher: Connection | None = None
         self._watchers = 0
-        self._file: tuple[int, int] | None = None  # which our connections have open
+        self._there: Hashable | None = None  # which our connections have open
         self._files = self._held_of = 0
+        self._offset, self._clock_read = timedelta(0), -CLOCK_KEPT
+
+    @property
+    def place(self) -> str:
+        """What messages call it."""
+        return self.server.place
+
+    @property
+    def path(self) -> Path:
+        """The file, of a database that is one."""
+        assert self.server.file is not None, "only where there is a file"
+        return self.server.file
+
+    @property
+    def is_file(self) -> bool:
+        return self.server.file is not None
 
     @property
     def exists(self) -> bool:
-        """An empty file is no database yet. What cannot be looked at is there: SQLite says what is wrong with it."""
-        return self._found() is not None
-
-    def _found(self) -> tuple[int, int] | None:
-        """Which file is there now, by device and inode."""
-        try:
-            found = self.path.stat()
-        except (FileNotFoundError, NotADirectoryError):
-            return None
-        except OSError:
-            return (0, 0)
-        is_empty = found.st_size == 0 and stat.S_ISREG(found.st_mode)
-        return None if is_empty else (found.st_dev, found.st_ino)
+        """Whether it was set up, as far as is seen from outside."""
+        return self.server.found() is not None
 
     @contextmanager
-    def write(self, *, durable: bool = True, urgent: bool = False, create: bool = False) -> Iterator[Connection]:
+    def write(
+        self, *, durable: bool = True, urgent: bool = False, create: bool = False, alone: bool = False
+    ) -> Iterator[Connection]:  # fmt: skip
         """A write transaction, committed at the end of the block or rolled back whole. What it marked is poked then.
 
-        Writers of this process take turns; an `urgent` one (the heartbeat) queues at the database alone.
+        Writers of this process take turns; an `urgent` one (the heartbeat) queues at the database alone. Whoever wants
+        to be `alone` is so among all processes who want it.
         """
         engine = self._durable if durable else self._relaxed
         if urgent:
@@ -79,20 +109,25 @@ class Database:
                 yield connection
             return
         with self._turn:
-            held = None
+            held, is_committing = None, False
             try:
                 held = self._writer(engine, create)
-                dialects.begin_write(held)
+                self.server.begin(held)
+                if alone:
+                    self.server.alone(held)
                 yield held
-                sockets = poke.take(held)
-                dialects.commit(held)
+                names = self.bell.whom(held) if poke.was_marked(held) else None
+                is_committing = True
+                self.server.commit(held)
             except BaseException as error:
-                self._drop(engine, held)
-                if isinstance(error, FAULTS):
-                    raise self.explain(error) from error
+                if held is not None:
+                    held.close()  # whatever state it is in; that rolls back
+                if isinstance(error, self.server.faults):
+                    raise self._meaning(error, is_committing) from error
                 raise
-            if sockets is not None:
-                self.bell.tell(sockets)
+            self._writers.setdefault(engine, []).append((held, time.monotonic()))
+            if names is not None:
+                self.bell.tell(names)
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
@@ -110,32 +145,45 @@ class Database:
                 if self._watcher is None:
                     # Held, and outside any transaction: the number means something on its own connection alone.
                     self._watcher, self._watchers = self._outside.connect(), self._watchers + 1
-                found = dialects.data_version(self._watcher)
-            except FAULTS as error:
+                found = self.server.version(self._watcher)
+            except self.server.faults as error:
+                if self._watcher is not None:
+                    self._watcher.close()
+                    self._watcher = None
                 raise self.explain(error) from error
         return (self._watchers << 32) + found
 
     def changes(self) -> Callable[[], bool]:
-        """A question to ask again and again: did anybody commit since it was last asked? The first answer is yes."""
+        """A question to ask again and again: did anybody commit since it was last asked? The first answer is yes.
+
+        Where the bell hears what others commit, the answer costs nothing; it is yes now and then all the same.
+        """
         known: int | None = None
+        looked = -NET
 
         def changed() -> bool:
-            nonlocal known
-            before, known = known, self.data_version()
+            nonlocal known, looked
+            if self.bell.hears and time.monotonic() - looked < NET:
+                before, known = known, -self.bell.rung
+            else:
+                before, known = known, self.data_version()
+                if self.bell.hears:
+                    known, looked = -self.bell.rung, time.monotonic()
+                    return True
             return known != before
 
         return changed
 
     def _require(self) -> None:
         """An open connection would go on in a file that was deleted or replaced, where nobody finds what it writes."""
-        found = self._found()
+        found = self.server.found()
         if found is None:
             self._let_go()
-            raise DatabaseMissing(f"there is no database at {self.path} yet", "runner apply creates it")
-        if found != self._file:
-            if self._file is not None:
+            raise DatabaseMissing(*self.server.missing)
+        if found != self._there:
+            if self._there is not None:
                 self._let_go()
-            self._file = found
+            self._there = found
 
     def _let_go(self) -> None:
         """Of the file that was there. A connection that another thread is using is not closed under its feet."""
@@ -144,17 +192,40 @@ class Database:
         self._dispose()
 
     def copy_to(self, path: Path) -> str:
-        """A consistent copy of the whole database as it is now, for a dry run; returns its URL."""
+        """A consistent copy of the whole database as it is now, in a new file, for a dry run; returns its URL."""
         if self.exists:
-            with self._transaction(self._reader) as connection:
-                dialects.copy(connection, path)
+            with self.read() as connection:
+                self.server.copy(connection, path)
         return f"sqlite:///{path}"
 
-    def integrity(self) -> str | None:
-        """What SQLite's quick check finds wrong, or None."""
+    def sizes(self) -> dict[str, Any]:
+        """See `Server.sizes`."""
         with self.read() as connection:
-            said = str(connection.execute(text("PRAGMA quick_check(1)")).scalar_one())
-        return None if said == "ok" else said
+            return self.server.sizes(connection)
+
+    def now(self) -> datetime:
+        """The time by which all go who share this database, from its clock as it was a minute ago at most."""
+        if self.is_file:
+            return datetime.now(UTC)
+        if time.monotonic() - self._clock_read >= CLOCK_KEPT:
+            self._clock_read = time.monotonic()
+            with suppress(RunnerError):  # while it cannot be asked, its clock is where it was
+                self._offset = self.clock_offset()
+        return datetime.now(UTC) + self._offset
+
+    def clock_offset(self) -> timedelta:
+        """What is to be added to this machine's clock to have the database's; nothing for a file."""
+        if self.is_file:
+            return timedelta(0)
+        with self.read() as connection:
+            began = datetime.now(UTC)
+            told = self.server.now(connection)
+            return told - (began + (datetime.now(UTC) - began) / 2)
+
+    def trouble(self) -> str | None:
+        """What a quick check finds wrong, or None."""
+        with self.read() as connection:
+            return self.server.trouble(connection)
 
     def _writer(self, engine: Engine, create: bool) -> Connection:
         """Called by whose turn it is."""
@@ -163,17 +234,15 @@ class Database:
         if self._held_of != self._files:
             self._close_writers()
             self._held_of = self._files
-        held = self._writers.get(engine)
-        if held is None or held.closed or held.invalidated:
-            held = self._writers[engine] = engine.connect()
-            poke.unmark(held)  # what a transaction that was rolled back has left on it
-        return held
-
-    def _drop(self, engine: Engine, held: Connection | None) -> None:
-        """Whatever state it is in; closing rolls back."""
-        self._writers.pop(engine, None)
-        if held is not None:
+        idle = self._writers.setdefault(engine, [])
+        while idle:
+            held, used = idle.pop()
+            if not held.closed and not held.invalidated and self.server.is_alive(held, time.monotonic() - used):
+                return held
             held.close()
+        held = engine.connect()
+        poke.was_marked(held)  # what a transaction that was rolled back has left on it is forgotten
+        return held
 
     @contextmanager
     def _transaction(self, engine: Engine) -> Iterator[Connection]:
@@ -184,14 +253,21 @@ class Database:
     def _explained(self) -> Iterator[None]:
         try:
             yield
-        except FAULTS as error:
+        except self.server.faults as error:
             raise self.explain(error) from error
+
+    def _meaning(self, error: Exception, is_committing: bool) -> Exception:
+        told = self.explain(error)
+        if is_committing and isinstance(told, DatabaseUnavailable):
+            return CommitInDoubt(f"{told.message}, as it was to commit: whether it did is looked for", told.hint)
+        return told
 
     def explain(self, error: Exception) -> Exception:
         """What the driver's error means for a caller; anything unknown is given back as it is."""
-        return explain(error, self.path, self.busy_timeout)
+        return self.server.explain(error)
 
     def close(self) -> None:
+        self.bell.close()
         self._close_watcher()
         self._close_writers()
         self._dispose()
@@ -204,53 +280,11 @@ class Database:
 
     def _close_writers(self) -> None:
         while self._writers:
-            _, held = self._writers.popitem()
-            held.close()
+            _, idle = self._writers.popitem()
+            for held, _ in idle:
+                held.detach()  # its pool may be one that was disposed of: then nobody would close it
+                held.close()
 
     def _dispose(self) -> None:
         for engine in (self._durable, self._relaxed, self._reader, self._outside):
             engine.dispose()
-
-
-def absolute_url(url: str) -> str:
-    """The URL with its file as an absolute path; a bare path is taken for a SQLite file."""
-    if "://" not in url:
-        url = f"sqlite:///{url}"
-    try:
-        parsed = make_url(url)
-    except ArgumentError:
-        raise UsageError(f"not a database URL: {url}", "write sqlite:///runner.db or the path of a file") from None
-    if parsed.get_backend_name() == "postgresql":
-        raise NotThereYet("PostgreSQL comes with a later release", "use a SQLite file: sqlite:///runner.db")
-    if parsed.get_backend_name() != "sqlite":
-        raise UsageError(f"no such database: {parsed.get_backend_name()}", "write sqlite:///runner.db")
-    if not parsed.database or parsed.database == ":memory:":
-        raise UsageError("a database in memory is gone with its connection", "name a file: sqlite:///runner.db")
-    return f"sqlite:///{Path(parsed.database).expanduser().absolute()}"
-
-
-MEANINGS: tuple[tuple[str, str, str], ...] = (
-    ("database is locked", "is locked by another process for longer than {busy:g} s", "end that process, or try again"),
-    ("database table is locked", "is locked by another connection", "try again"),
-    ("readonly database", "is read-only", "make the file and its folder writable for this user"),
-    ("unable to open database file", "cannot be opened", "check that its folder exists and may be written"),
-    ("file is not a database", "is not a SQLite database", "name another file with --database-url"),
-    ("file is encrypted", "is not a SQLite database", "name another file with --database-url"),
-    ("disk image is malformed", "is damaged", "restore a backup, or recover it: sqlite3 FILE .recover"),
-    ("database or disk is full", "cannot grow: the disk is full", "free some space; nothing was changed"),
-    ("disk i/o error", "cannot be read or written: disk error", "check the disk and the space left on it"),
-    ("no such table", "is not one of ours, or was never set up", "runner migrate up"),
-    ("no such column", "has an older schema", "runner migrate up"),
-)
-
-
-def explain(error: Exception, path: Path, busy: timedelta) -> Exception:
-    """`error` is the driver's own, or SQLAlchemy's around it."""
-    original = getattr(error, "orig", error)
-    said = str(original).lower()
-    for fragment, meaning, remedy in MEANINGS:
-        if fragment in said:
-            return DatabaseUnavailable(f"the database {path} {meaning.format(busy=busy.total_seconds())}", remedy)
-    if isinstance(error, (OperationalError, dialects.DriverOperationalError)):
-        return DatabaseUnavailable(f"the database {path} answered: {original}", "runner doctor")
-    return error

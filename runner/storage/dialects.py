@@ -1,159 +1,143 @@
-"""What differs between databases: how a connection is made, and the statements that only one of them understands."""
+"""What differs between databases, behind two shapes: a `Server` for connections, `Hot` for the statements of the claim.
+
+`storage/sqlite.py` and `storage/postgres.py` are the servers. All other statements are of SQLAlchemy Core, and the
+same on both but for the insert that may meet a conflict.
+"""
 
 from __future__ import annotations
 
 import json
-import sqlite3
-import time
-from collections.abc import Mapping, Sequence
-from datetime import timedelta
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from datetime import datetime, timedelta
+from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 
-from sqlalchemy import Connection, Engine, Table, create_engine, event
-from sqlalchemy.dialects import sqlite
-from sqlalchemy.pool import ConnectionPoolEntry, QueuePool
+from sqlalchemy import Connection, Engine, Table, make_url
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import ArgumentError
 
-insert = sqlite.insert
-DriverError, DriverOperationalError = sqlite3.Error, sqlite3.OperationalError
+from runner.domain.errors import UsageError
+from runner.domain.job import Run
 
-NETWORK_FILE_SYSTEMS = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "afs", "ncpfs", "9p", "fuse.sshfs", "ceph", "glusterfs"}
-BEGIN_WRITE = "BEGIN IMMEDIATE"
-RACY_BEFORE = (3, 51, 3)
-MENDED = {(3, 44, 6), (3, 50, 7)}
+if TYPE_CHECKING:
+    from runner.storage.poke import Bell
 
-
-def engine(
-    path: Path, busy_timeout: timedelta, *, write: bool, synchronous: str, autocommit: bool = False
-) -> Engine:  # fmt: skip
-    """An engine on a SQLite file. A write engine takes the write lock before it reads."""
-    made = create_engine(
-        f"sqlite:///{path}",
-        poolclass=QueuePool,
-        pool_size=2,
-        max_overflow=8,
-        connect_args={"isolation_level": None, "check_same_thread": False, "timeout": busy_timeout.total_seconds()},
-        json_serializer=compact_json,
-        json_deserializer=json.loads,
-    )
-    settings = _pragmas(path, busy_timeout, write, synchronous)
-
-    @event.listens_for(made, "connect")
-    def prepare(connection: sqlite3.Connection, entry: ConnectionPoolEntry) -> None:
-        if write:
-            _switch_to_wal(connection, busy_timeout)
-        for statement in settings:
-            connection.execute(statement).fetchall()
-
-    if autocommit:
-        return made
-    begin = BEGIN_WRITE if write else "BEGIN"
-
-    @event.listens_for(made, "begin")
-    def start(connection: Any) -> None:
-        bare = connection.connection.driver_connection
-        if not bare.in_transaction:  # which `begin_write` has begun
-            bare.execute(begin)
-
-    return made
+Door = Literal["durable", "relaxed", "reader", "outside"]  # the last is in no transaction
+Lanes = Mapping[tuple[str, str], str | None]  # (queue, type) -> the name of its limit
+End = tuple[str, str | None, str | None, int, float | None, int, str]
+"""Of a run: status, result as JSON text, error, stalls, progress or None to leave it, id of the job, token."""
 
 
-def begin_write(connection: Connection) -> None:
-    """Take the write lock, by the driver itself: SQLAlchemy's own begin and commit cost as much as a claim."""
-    connection.connection.driver_connection.execute(BEGIN_WRITE)  # type: ignore[union-attr]
+class Server(Protocol):
+    """How one database is reached, and what its errors mean."""
+
+    name: str
+    url: str
+    place: str  # what messages call it
+    missing: tuple[str, str]  # that it was never set up, and the remedy
+    file: Path | None  # where it is a file
+    faults: tuple[type[Exception], ...]
+
+    def engine(self, door: Door) -> Engine: ...
+
+    def turns(self) -> AbstractContextManager[Any]:
+        """Who may write at the same time in this process: a lock, or a semaphore."""
+
+    def begin(self, connection: Connection) -> None: ...
+
+    def alone(self, connection: Connection) -> None:
+        """From here to the end of the transaction nobody else who asks for it is at work."""
+
+    def commit(self, connection: Connection) -> None: ...
+
+    def is_alive(self, connection: Connection, idle: float) -> bool:
+        """Whether a held connection can be used, which was last used so many seconds ago."""
+
+    def found(self) -> Hashable | None:
+        """Which database is there now; None where there is none yet."""
+
+    def explain(self, error: Exception) -> Exception:
+        """What the driver's error means for a caller; anything unknown is given back as it is."""
+
+    def bell(self) -> Bell: ...
+
+    def version(self, connection: Connection) -> int:
+        """A number that is another one when another connection has committed."""
+
+    def check(self) -> None:
+        """Raise where such a database cannot be set up there."""
+
+    def copy(self, connection: Connection, path: Path) -> None:
+        """Copy the database of this connection into a new SQLite file."""
+
+    def trouble(self, connection: Connection) -> str | None:
+        """What a quick check finds wrong, or None."""
+
+    def now(self, connection: Connection) -> datetime:
+        """The clock by which all machines go that share this database."""
+
+    def sizes(self, connection: Connection) -> dict[str, Any]:
+        """Bytes of the database and of its write-ahead log, and its journal mode; None where that means nothing."""
+
+    def tables(self, connection: Connection) -> set[str]:
+        """The names of the tables that are there."""
 
 
-def commit(connection: Connection) -> None:
-    """End what `begin_write` began; SQLAlchemy takes note where it has seen a statement."""
-    connection.connection.driver_connection.commit()  # type: ignore[union-attr]
-    if connection.in_transaction():
-        connection.commit()
+class Hot(Protocol):
+    """The statements that each job passes through once, by the driver itself: a module for each database."""
+
+    def claim(
+        self, connection: Connection, lanes: Lanes, free: int, schedules: frozenset[str] | None, token: str,
+        worker_id: str, now: datetime,
+    ) -> list[Run]:  # fmt: skip
+        """The most urgent due jobs of these lanes, now running: by priority, then `run_at`, then id."""
+
+    def finish(self, connection: Connection, ends: Sequence[End], now: datetime) -> list[bool]:
+        """Write the ends of runs; which of them still held their claim."""
+
+    def hold(self, connection: Connection, schedules: Sequence[str]) -> None:
+        """Until the commit nobody else ends a job of these schedules, or lets one wait for another."""
+
+    def lanes(self, connection: Connection) -> list[tuple[str, str]]:
+        """The (queue, type) pairs that have pending jobs, a seek for each, however many jobs there are."""
+
+    def next_due(self, connection: Connection, lanes: Lanes, schedules: frozenset[str] | None) -> datetime | None:
+        """When the next pending job of these lanes is due, one seek for each lane and priority."""
+
+    def insert_many(self, connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> Sequence[int]:
+        """Insert rows, at least one, and give their ids in order."""
 
 
-def _switch_to_wal(connection: sqlite3.Connection, patience: timedelta) -> None:
-    """SQLite does not wait here, whatever its timeout says: processes that start together would refuse each other."""
-    deadline = time.monotonic() + patience.total_seconds()
-    while True:
-        try:
-            connection.execute("PRAGMA journal_mode = WAL").fetchall()
-        except sqlite3.OperationalError as error:
-            if "locked" not in str(error) or time.monotonic() >= deadline:
-                raise
-            time.sleep(0.005)
-        else:
-            return
-
-
-def _pragmas(path: Path, busy_timeout: timedelta, write: bool, synchronous: str) -> list[str]:
-    settings = [f"PRAGMA busy_timeout = {int(busy_timeout.total_seconds() * 1000)}"]
-    if not write:
-        settings.append("PRAGMA query_only = ON")
-    return [
-        *settings,
-        f"PRAGMA synchronous = {synchronous}",
-        "PRAGMA journal_size_limit = 67108864",
-        "PRAGMA cache_size = -16384",
-        "PRAGMA temp_store = MEMORY",
-    ]
-
-
-def insert_many(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> Sequence[int]:
-    """Insert rows, at least one, and give their ids in order.
-
-    AUTOINCREMENT counts up by one within a transaction that holds the write lock, so the last id tells them all; asking
-    for each with RETURNING takes twice as long.
-    """
-    connection.execute(insert(table), rows)
-    last = int(connection.exec_driver_sql("SELECT last_insert_rowid()").scalar_one())
-    return range(last - len(rows) + 1, last + 1)
-
-
-def file_of(connection: Connection) -> Path | None:
-    """The file behind a connection, of whatever engine; None where there is none."""
-    found = connection.exec_driver_sql("SELECT file FROM pragma_database_list WHERE name = 'main'").scalar()
-    return Path(found) if found else None
-
-
-def data_version(connection: Connection) -> int:
-    """SQLite's own number, by the bare driver: a tenth of the time, for who asks at every wake-up."""
-    bare = connection.connection.driver_connection
-    return int(bare.execute("PRAGMA data_version").fetchone()[0])  # type: ignore[union-attr]
-
-
-def copy(connection: Connection, path: Path) -> None:
-    """Copy the database of this connection into a new file."""
-    source = connection.connection.dbapi_connection
-    target = sqlite3.connect(path)
+def server(url: str, busy_timeout: timedelta) -> Server:
+    """The server of a URL; a bare path is taken for a SQLite file."""
+    if "://" not in url:
+        url = f"sqlite:///{url}"
     try:
-        source.backup(target)  # type: ignore[union-attr]
-    finally:
-        target.close()
+        parsed = make_url(url)
+    except ArgumentError:
+        raise UsageError(f"not a database URL: {url}", "write sqlite:///runner.db or the path of a file") from None
+    kind = {"sqlite": "sqlite", "postgresql": "postgres", "postgres": "postgres"}.get(parsed.get_backend_name())
+    if kind is None:
+        raise UsageError(
+            f"no such database: {parsed.get_backend_name()}", "write sqlite:///runner.db or postgresql://HOST/NAME"
+        )
+    return cast("Server", import_module(f"runner.storage.{kind}").server(parsed, busy_timeout))
+
+
+def hot(connection: Connection) -> Hot:
+    kind = {"sqlite": "sqlite", "postgresql": "postgres"}[connection.dialect.name]
+    return cast("Hot", import_module(f"runner.storage.hot_{kind}"))
+
+
+def insert(connection: Connection, table: Table) -> Any:
+    """An insert that knows `on_conflict_do_nothing`."""
+    return INSERTS[connection.dialect.name](table)
+
+
+INSERTS: Mapping[str, Callable[[Table], Any]] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
 
 
 def compact_json(value: Any) -> str:
     return json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-
-
-def sqlite_library() -> tuple[str, bool]:
-    """The version of the SQLite library in use, and whether it has the race between processes in WAL mode.
-
-    Versions before 3.51.3 can lose commits or damage a file when several processes write (sqlite.org/wal.html).
-    """
-    version = sqlite3.sqlite_version_info
-    affected = version < RACY_BEFORE and version not in MENDED
-    return sqlite3.sqlite_version, affected
-
-
-def network_file_system(path: Path, mounts: Path = Path("/proc/self/mounts")) -> str | None:
-    """The kind of network file system that `path` lies on, or None. WAL needs memory that all its processes share."""
-    try:
-        lines = mounts.read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return None
-    place, found = path.absolute(), ("", "")
-    for line in lines:
-        _, mount, kind, *_ = line.split(" ")
-        mount = mount.replace("\\040", " ")
-        if place.is_relative_to(mount) and len(mount) >= len(found[0]):
-            found = (mount, kind)
-    return found[1] if found[1] in NETWORK_FILE_SYSTEMS else None

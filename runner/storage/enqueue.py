@@ -6,22 +6,23 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, select, update
+from sqlalchemy import Connection, bindparam, insert, select, update
 
 from runner.domain.job import Enqueued, JobState, NewJob, UniqueKey
 from runner.domain.job_rows import Job
-from runner.storage.dialects import insert, insert_many
+from runner.storage.dialects import INSERTS, hot
 from runner.storage.poke import mark
 from runner.storage.serial import policy_text
 
 JOBS = Job.__table__  # type: ignore[attr-defined]
 
 _INSERT = insert(JOBS).returning(JOBS.c.id)
-_INSERT_UNIQUE = (
-    insert(JOBS)
+_INSERT_UNIQUE = {
+    name: insert_of(JOBS)
     .on_conflict_do_nothing(index_elements=[JOBS.c.unique_key], index_where=JOBS.c.unique_key.is_not(None))
     .returning(JOBS.c.id)
-)
+    for name, insert_of in INSERTS.items()
+}
 _EXPIRE = (
     update(JOBS)
     .where(JOBS.c.unique_key == bindparam("b_key"), JOBS.c.unique_expires_at <= bindparam("b_now"))
@@ -49,17 +50,20 @@ def _insert_plain(connection: Connection, jobs: Sequence[NewJob], now: datetime)
     made: list[Enqueued] = []
     for start in range(0, len(jobs), BATCH):
         rows = [_values(job, now) for job in jobs[start : start + BATCH]]
-        made += [Enqueued(id_, JobState.PENDING) for id_ in insert_many(connection, JOBS, rows)]
+        made += [Enqueued(id_, JobState.PENDING) for id_ in hot(connection).insert_many(connection, JOBS, rows)]
     return made
 
 
 def _insert_unique(connection: Connection, job: NewJob, unique: UniqueKey, now: datetime) -> Enqueued:
     connection.execute(_EXPIRE, {"b_key": unique.key, "b_now": now})
-    made = connection.execute(_INSERT_UNIQUE, _values(job, now)).scalar_one_or_none()
-    if made is not None:
-        return Enqueued(made, JobState.PENDING)
-    holder = connection.execute(_HOLDER, {"b_key": unique.key}).one()
-    return Enqueued(holder.id, JobState(holder.status), duplicate=True)
+    while True:
+        made = connection.execute(_INSERT_UNIQUE[connection.dialect.name], _values(job, now)).scalar_one_or_none()
+        if made is not None:
+            return Enqueued(made, JobState.PENDING)
+        holder = connection.execute(_HOLDER, {"b_key": unique.key}).one_or_none()
+        if holder is not None:
+            return Enqueued(holder.id, JobState(holder.status), duplicate=True)
+        # It ended between the two statements, which only happens where writers work side by side: its key is free.
 
 
 def _values(job: NewJob, now: datetime) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from sqlalchemy import func, select, text
+from sqlalchemy import func, select
 
 from runner.domain.job_rows import Job
 from runner.domain.ledger import ScheduleSlot
@@ -16,12 +16,6 @@ JOBS = Job.__table__  # type: ignore[attr-defined]
 REVISIONS = ConfigRevision.__table__  # type: ignore[attr-defined]
 SLOTS = ScheduleSlot.__table__  # type: ignore[attr-defined]
 WORKERS = WorkerStatus.__table__  # type: ignore[attr-defined]
-
-
-def journal_mode(database: Database) -> str:
-    """`wal`, unless somebody has changed it by hand: the next writer changes it back."""
-    with database.read() as connection:
-        return str(connection.execute(text("PRAGMA journal_mode")).scalar_one())
 
 
 class _NotMeant(Exception):

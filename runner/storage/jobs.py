@@ -13,7 +13,8 @@ from runner.domain.errors import Conflict, NotFound
 from runner.domain.job import Enqueued, InFlight, JobState, NewJob
 from runner.domain.job_rows import Job, JobAttempt
 from runner.storage.claims import promote
-from runner.storage.database import Database
+from runner.storage.database import Database, persistent
+from runner.storage.dialects import hot
 from runner.storage.enqueue import insert_jobs
 from runner.storage.poke import mark
 
@@ -45,6 +46,7 @@ class JobStore:
     def enqueue(self, job: NewJob, now: datetime) -> Enqueued:
         return self.enqueue_many([job], now)[0]
 
+    @persistent
     def enqueue_many(self, jobs: Sequence[NewJob], now: datetime) -> list[Enqueued]:
         """All or none; on disk when this returns."""
         with self._database.write() as connection:
@@ -96,10 +98,14 @@ class JobStore:
                 found[row["job_id"]].append(JobAttempt(**row))
         return found
 
+    @persistent
     def cancel(self, job_id: int, now: datetime, reason: str = "cancelled by an operator") -> JobState:
         """Cancel a pending job at once, ask a running one to stop; the answer is the state it is in now."""
         values = {"b_id": job_id, "b_now": now, "b_reason": reason}
         with self._database.write() as connection:
+            fired_by = connection.execute(_FIRED_BY, values).scalar()
+            if fired_by is not None:
+                hot(connection).hold(connection, [fired_by])
             if connection.execute(_CANCEL_PENDING, values).rowcount:
                 promote(connection, now)
                 return JobState.CANCELLED
@@ -109,10 +115,11 @@ class JobStore:
             job = _get(connection, job_id)
         raise Conflict(f"job {job_id} is already {job.status}", f"runner jobs show {job_id}")
 
+    @persistent
     def retry(self, job_id: int, now: datetime) -> None:
         """A finished job is pending again, with all its attempts; its history and its policy stay."""
         with self._database.write() as connection:
-            job = _get(connection, job_id)
+            job = _get(connection, job_id, select(JOBS).with_for_update())
             if job.status not in TERMINAL:
                 raise Conflict(f"job {job_id} is {job.status}, not finished", f"runner jobs show {job_id}")
             connection.execute(_KEEP_LAST_RUN, {"b_id": job_id})
@@ -131,6 +138,8 @@ class JobStore:
         return {state.value: found.get(state.value, 0) for state in JobState}
 
 
+_BY_ID = select(JOBS)
+_FIRED_BY = select(JOBS.c.schedule_name).where(JOBS.c.id == bindparam("b_id"))
 _CANCEL_PENDING = (
     update(JOBS)
     .where(JOBS.c.id == bindparam("b_id"), JOBS.c.status == JobState.PENDING)
@@ -205,8 +214,8 @@ def cancel_jobs(connection: Connection, job_ids: Sequence[int], now: datetime, r
         promote(connection, now)
 
 
-def _get(connection: Connection, job_id: int) -> Job:
-    row = connection.execute(select(JOBS).where(JOBS.c.id == job_id)).mappings().one_or_none()
+def _get(connection: Connection, job_id: int, statement: Select[Any] = _BY_ID) -> Job:
+    row = connection.execute(statement.where(JOBS.c.id == job_id)).mappings().one_or_none()
     if row is None:
         raise NotFound(f"there is no job {job_id}", "runner jobs list")
     return Job(**row)

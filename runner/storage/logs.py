@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from operator import attrgetter
 from typing import Any
 
 from sqlalchemy import Connection, bindparam, case, delete, func, insert, select, update
@@ -10,7 +11,7 @@ from sqlalchemy import Connection, bindparam, case, delete, func, insert, select
 from runner.domain.job import JobState, Run
 from runner.domain.job_rows import Job, JobLog, JobOutput
 from runner.domain.said import LogLine, OutputPiece, Progress, Writes
-from runner.storage.database import Database
+from runner.storage.database import Database, persistent
 
 JOBS = Job.__table__  # type: ignore[attr-defined]
 LOGS = JobLog.__table__  # type: ignore[attr-defined]
@@ -23,10 +24,12 @@ class LogStore:
     def __init__(self, database: Database) -> None:
         self._database = database
 
+    @persistent
     def write(self, batch: Sequence[Writes]) -> set[int]:
         """Write the batch; returns the ids of jobs whose claim is no longer the run's: nothing of these was written."""
         with self._database.write(durable=False) as connection:
-            return {writes.run.id for writes in batch if not write(connection, writes)}
+            in_order = sorted(batch, key=attrgetter("run.id"))  # who locks several rows locks them in one order
+            return {writes.run.id for writes in in_order if not write(connection, writes)}
 
     def lines(self, job_id: int, *, after: int = 0, limit: int = 10_000) -> list[JobLog]:
         """Lines of a job in order, those with an id above `after`."""
@@ -58,7 +61,7 @@ _PROGRESS = (
         message=func.coalesce(bindparam("b_message", type_=JOBS.c.message.type), JOBS.c.message),
     )
 )
-_HELD = select(JOBS.c.id).where(*_FENCE)
+_HELD = select(JOBS.c.id).where(*_FENCE).with_for_update(key_share=True)
 
 
 def write(connection: Connection, writes: Writes) -> bool:

@@ -13,14 +13,14 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Protocol
 
-from sqlalchemy import Connection, event
+from sqlalchemy import Connection, event, text
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
-from runner.storage import dialects
-
 MARK = "runner.poke"
+CHANNEL = "runner_wake"  # of PostgreSQL
 LONGEST = 107  # bytes of a socket's path that the kernel takes
 PREFIX = 16  # characters of the database's name that begin the name of a socket, which must not grow too long either
 
@@ -78,16 +78,17 @@ def _literally(name: str) -> str:
 # ---- transactions of ours
 
 
+class Listening(Protocol):
+    def close(self) -> None: ...
+
+
 class Bell:
-    """Who is woken by the commits of one Database: listeners of this process by a call, other workers by their sockets.
+    """Who is woken by the commits of one Database: the listeners of this process, by a call."""
 
-    `sockets` are the names of our own, whose listeners the call has woken already.
-    """
-
-    def __init__(self, database: Path) -> None:
-        self._folder = real_file(database).parent
+    def __init__(self) -> None:
         self._listeners: list[Callable[[], None]] = []
-        self.sockets: set[str] = set()
+        self.hears = False  # whether what other processes commit rings here too, so that nobody need look
+        self.rung = 0
 
     def listen(self, wake: Callable[[], None]) -> None:
         """`wake` is called from any thread, often for nothing, and must be quick."""
@@ -97,8 +98,37 @@ class Bell:
         self._listeners = [one for one in self._listeners if one != wake]
 
     def ring(self) -> None:
+        self.rung += 1
         for wake in self._listeners:
             wake()
+
+    def whom(self, connection: Connection) -> list[str]:
+        """Whom to tell besides, as this transaction sees them."""
+        return []
+
+    def tell(self, names: Iterable[str]) -> None:
+        """After the commit."""
+        self.ring()
+
+    def listener(self) -> Listening | None:
+        """What rings for the commits of other processes, until it is closed; None where each worker has a socket."""
+        return None
+
+    def close(self) -> None:
+        """After what is still to be told."""
+
+
+class SocketBell(Bell):
+    """Other workers are told by their sockets. `sockets` are our own, whose listeners the call has woken already."""
+
+    def __init__(self, database: Path) -> None:
+        super().__init__()
+        self._folder = real_file(database).parent
+        self.sockets: set[str] = set()
+
+    def whom(self, connection: Connection) -> list[str]:
+        bare = connection.connection.driver_connection  # a tenth of the time, and others wait for this transaction
+        return [name for (name,) in bare.execute(_SOCKETS)]  # type: ignore[union-attr]
 
     def tell(self, names: Iterable[str]) -> None:
         self.ring()
@@ -112,20 +142,21 @@ def mark(connection: Connection) -> None:
     connection.info[MARK] = True
 
 
-def unmark(connection: Connection) -> None:
-    """Forget what a transaction that was rolled back has asked for."""
-    connection.info.pop(MARK, None)
-
-
-def take(connection: Connection) -> list[str] | None:
-    """Whom to poke after the commit, as this transaction sees them; None where nothing asked for it."""
-    if not connection.info.pop(MARK, False):
-        return None
-    bare = connection.connection.driver_connection  # a tenth of the time, and others wait for this transaction
-    return [name for (name,) in bare.execute(_SOCKETS)]  # type: ignore[union-attr]
+def was_marked(connection: Connection) -> bool:
+    """Whether it was asked for since this was last asked."""
+    return bool(connection.info.pop(MARK, False))
 
 
 # ---- transactions of a program
+
+
+NOTIFY = text(f"SELECT pg_notify('{CHANNEL}', '')")
+
+
+def file_of(connection: Connection) -> Path | None:
+    """The file behind a connection, of whatever engine; None where there is none."""
+    found = connection.exec_driver_sql("SELECT file FROM pragma_database_list WHERE name = 'main'").scalar()
+    return Path(found) if found else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,8 +170,11 @@ def after_commit(session: Session) -> None:
     """Poke when the program's own transaction is committed, never before. A savepoint is no commit."""
     session = getattr(session, "registry", lambda: session)()  # a scoped_session stands for the one behind it
     connection = session.connection()
-    database = dialects.file_of(connection)
-    unmark(connection)
+    was_marked(connection)  # by our own insert: from here on the session knows
+    if connection.dialect.name == "postgresql":
+        connection.execute(NOTIFY)  # the server tells it after the commit, and at no other time
+        return
+    database = file_of(connection)
     try:
         names = list(connection.exec_driver_sql(_SOCKETS).scalars())  # a program may have any driver, asyncio's too
     except OperationalError:  # a schema from before there were sockets: its workers look for themselves

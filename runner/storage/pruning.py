@@ -96,7 +96,8 @@ class PruneStore:
 
     def sockets(self) -> None:
         """The sockets of killed workers."""
-        poke.sweep(self._database.path)
+        if self._database.is_file:
+            poke.sweep(self._database.path)
 
 
 def _finished(before: datetime, batch: int) -> Select[tuple[int]]:

@@ -16,7 +16,7 @@ from runner.domain.revision import ConfigRevision, Limit, Revision
 from runner.domain.sameness import same
 from runner.domain.schedule import Definitions
 from runner.storage import poke
-from runner.storage.database import Database
+from runner.storage.database import Database, persistent
 from runner.storage.serial import definitions_from, schedule_from, to_data, to_text
 
 JOBS = Job.__table__  # type: ignore[attr-defined]
@@ -58,17 +58,20 @@ class RevisionStore:
         with self._database.read() as connection:
             return [ConfigRevision(**row) for row in connection.execute(statement).mappings()]
 
+    @persistent
     def apply(self, edit: Edit, now: datetime, *, lookback: timedelta = timedelta(0)) -> tuple[int, list[RowChange]]:
         """All of it or nothing; the answer is the revision in force and what changed in `cron_schedules`.
 
         Where the definitions are those in force already, no revision is made. Raises StaleRevision where another
         process has applied one since `edit.base`. `lookback` lets schedules that are new here look that far back.
         """
-        with self._database.write() as connection:
+        with self._database.write(alone=True) as connection:
             before = current(connection)
             if (before.number if before else 0) != edit.base:
                 raise StaleRevision("another process applied a revision since this plan was made", "runner plan")
-            rows = [ScheduleStatus(**row) for row in connection.execute(select(SCHEDULES)).mappings()]
+            # Locked: a slot that is fired meanwhile would move what we have read.
+            found = connection.execute(select(SCHEDULES).order_by(SCHEDULES.c.name).with_for_update())
+            rows = [ScheduleStatus(**row) for row in found.mappings()]
             known = {row.name: schedule_from(row.spec) for row in rows}
             changes = row_changes(rows, known, edit.definitions, now, lookback=lookback)
             if before is not None and same(before.definitions, edit.definitions) and not changes:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, and_, func, or_, select, update
+from sqlalchemy import Connection, Select, and_, func, or_, select, update
 
 from runner.domain.errors import Conflict, NotFound
 from runner.domain.firing import Blocker, Decision, Firing, remainder
@@ -16,8 +16,8 @@ from runner.domain.job_rows import Job
 from runner.domain.ledger import ScheduleSlot, ScheduleStatus, SlotOutcome
 from runner.domain.timing import timing
 from runner.storage.claims import promote
-from runner.storage.database import Database
-from runner.storage.dialects import insert
+from runner.storage.database import Database, persistent
+from runner.storage.dialects import hot, insert
 from runner.storage.enqueue import insert_jobs
 from runner.storage.jobs import cancel_jobs
 from runner.storage.poke import mark
@@ -27,6 +27,7 @@ JOBS = Job.__table__  # type: ignore[attr-defined]
 SCHEDULES = ScheduleStatus.__table__  # type: ignore[attr-defined]
 SLOTS = ScheduleSlot.__table__  # type: ignore[attr-defined]
 
+_ROW = select(SCHEDULES)
 Decide = Callable[[ScheduleStatus, Sequence[Blocker]], Firing | None]
 MakeJob = Callable[[Decision], NewJob]
 
@@ -77,12 +78,14 @@ class ScheduleStore:
             due: datetime | None = connection.execute(statement).scalar_one()
         return due
 
+    @persistent
     def fire(self, name: str, now: datetime, decide: Decide, make_job: MakeJob) -> Fired | None:
         """One transaction: compare the cursor, write the ledger, enqueue, advance. None where another was first."""
         with self._database.write() as connection:
-            row = _get(connection, name)
-            if row.retired_at is not None or row.next_run is None or row.next_run > now:
+            row = _take(connection, name)
+            if row is None or row.retired_at is not None or row.next_run is None or row.next_run > now:
                 return None
+            hot(connection).hold(connection, [name])
             firing = decide(row, blockers(connection, name))
             if firing is None:
                 return None
@@ -97,6 +100,7 @@ class ScheduleStore:
                 raise Conflict(f"schedule {name} was fired by another process")
             return Fired(name, tuple(slots))
 
+    @persistent
     def trigger(
         self,
         name: str,
@@ -105,17 +109,18 @@ class ScheduleStore:
     ) -> Enqueued:
         """Run a schedule by hand: no ledger row. `admit` gives the job and what it replaces, or raises Conflict."""
         with self._database.write() as connection:
-            row = _get(connection, name)
+            row = _held(connection, name)
             job, cancels = admit(row, blockers(connection, name))
             enqueued = insert_jobs(connection, [job], now)[0]
             cancel_jobs(connection, cancels, now, f"replaced by a run of {name} by hand")
             connection.execute(update(SCHEDULES).where(SCHEDULES.c.name == name).values(last_run=now))
             return enqueued
 
+    @persistent
     def backfill(self, name: str, decisions: Sequence[Decision], make_job: MakeJob, now: datetime) -> Fired:
         """Enqueue slots of the past that were not: skipped rows become `enqueued`, `enqueued` ones stay."""
         with self._database.write() as connection:
-            row = _get(connection, name)
+            row = _held(connection, name)
             there = _rows_between(connection, name, decisions)
             taken = {one.slot for one in there if one.outcome == SlotOutcome.ENQUEUED}
             missing = [decision for decision in decisions if decision.slot not in taken]
@@ -127,10 +132,11 @@ class ScheduleStore:
     def pause(self, name: str, now: datetime, *, by: str, reason: str | None) -> ScheduleStatus:
         return self._set(name, paused_at=now, paused_by=by, pause_reason=reason)
 
+    @persistent
     def resume(self, name: str, now: datetime, next_run: Callable[[ScheduleStatus], datetime | None]) -> ScheduleStatus:
         """End a pause. What was missed meanwhile is not made up: the cursor becomes now."""
         with self._database.write() as connection:
-            row = _get(connection, name)
+            row = _held(connection, name)
             if row.paused_at is None:
                 raise Conflict(f"schedule {name} is not paused")
             values = {
@@ -144,12 +150,14 @@ class ScheduleStore:
             mark(connection)
             return _get(connection, name)
 
+    @persistent
     def _set(self, name: str, **values: Any) -> ScheduleStatus:
         with self._database.write() as connection:
-            _get(connection, name)
+            _held(connection, name)
             connection.execute(update(SCHEDULES).where(SCHEDULES.c.name == name).values(values))
             return _get(connection, name)
 
+    @persistent
     def set_next_runs(self, fresh: dict[str, tuple[datetime | None, datetime | None]]) -> int:
         """Replace cached fire times: name -> (as it was, as it should be). Rows that moved meanwhile are left alone."""
         changed = 0
@@ -180,8 +188,25 @@ def blockers(connection: Connection, name: str) -> list[Blocker]:
     return [Blocker(row.id, row.waiting_for is not None) for row in connection.execute(statement)]
 
 
-def _get(connection: Connection, name: str) -> ScheduleStatus:
-    row = connection.execute(select(SCHEDULES).where(SCHEDULES.c.name == name)).mappings().one_or_none()
+def _take(connection: Connection, name: str) -> ScheduleStatus | None:
+    """Ours until the commit; None where somebody else has it now."""
+    mine = select(SCHEDULES).where(SCHEDULES.c.name == name).with_for_update(skip_locked=True)
+    row = connection.execute(mine).mappings().one_or_none()
+    if row is None:
+        _get(connection, name)
+        return None
+    return ScheduleStatus(**row)
+
+
+def _held(connection: Connection, name: str) -> ScheduleStatus:
+    """Ours until the commit, and its jobs as they are: nobody fires it meanwhile, and none of them ends."""
+    row = _get(connection, name, select(SCHEDULES).with_for_update())
+    hot(connection).hold(connection, [name])
+    return row
+
+
+def _get(connection: Connection, name: str, statement: Select[Any] = _ROW) -> ScheduleStatus:
+    row = connection.execute(statement.where(SCHEDULES.c.name == name)).mappings().one_or_none()
     if row is None:
         raise NotFound(f"there is no schedule {name!r} in the database", "runner schedules list")
     return ScheduleStatus(**row)
@@ -194,7 +219,7 @@ def _decide_slots(
     idle = [_slot_values(name, decision, now) for decision in decisions if decision.run_at is None]
     written: list[ScheduleSlot] = []
     if idle:
-        made = connection.execute(insert(SLOTS).on_conflict_do_nothing(), idle).rowcount
+        made = connection.execute(insert(connection, SLOTS).on_conflict_do_nothing(), idle).rowcount
         written = [ScheduleSlot(**values) for values in idle]
         if made < len(idle):
             there = {(row.slot, row.outcome, row.decided_at) for row in _rows_between(connection, name, decisions)}
@@ -209,7 +234,7 @@ def _enqueue_slot(
     connection: Connection, name: str, decision: Decision, make_job: MakeJob, now: datetime
 ) -> list[ScheduleSlot]:
     values = _slot_values(name, decision, now)
-    statement = insert(SLOTS).on_conflict_do_nothing().returning(SLOTS.c.slot)
+    statement = insert(connection, SLOTS).on_conflict_do_nothing().returning(SLOTS.c.slot)
     if connection.execute(statement, values).first() is None:
         return []
     enqueued = insert_jobs(connection, [make_job(decision)], now)[0]

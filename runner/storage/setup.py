@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, String, column, select, table, text
+from sqlalchemy import Connection, text
 
 from runner.domain.errors import DatabaseUnavailable
 from runner.storage.database import Database
-from runner.storage.dialects import network_file_system
 
 TABLES = (
     "background_jobs", "config_revisions", "cron_schedules", "job_attempts", "job_logs", "job_outputs", "limits",
@@ -17,21 +16,12 @@ HEAD = "0004"  # a test holds both against the migrations; asking Alembic costs 
 
 def prepare(database: Database) -> None:
     """Create the database where there is none and bring its schema up, in one transaction."""
-    kind = network_file_system(database.path)
-    if kind is not None:
-        raise DatabaseUnavailable(
-            f"the database {database.path} lies on a network file system ({kind}), where SQLite's WAL mode loses data",
-            "put it on a local disk",
-        )
-    if not database.path.parent.is_dir():
-        raise DatabaseUnavailable(
-            f"the folder of the database, {database.path.parent}, does not exist", "create it, or give another path"
-        )
+    database.server.check()
     if database.exists and version(database) == HEAD:
         return
     from runner.storage import migrations
 
-    with database.write(create=True) as connection:
+    with database.write(create=True, alone=True) as connection:
         migrations.upgrade(connection)
 
 
@@ -43,29 +33,22 @@ def require_current(database: Database) -> None:
     from runner.storage import migrations
 
     if found is None:
-        raise DatabaseUnavailable(f"the database {database.path} was never set up", "runner migrate up")
+        raise DatabaseUnavailable(f"the database {database.place} was never set up", "runner migrate up")
     if found > HEAD:
         raise migrations.newer(found)
-    raise DatabaseUnavailable(f"the database {database.path} has the older schema {found}", "runner migrate up")
+    raise DatabaseUnavailable(f"the database {database.place} has the older schema {found}", "runner migrate up")
 
 
 def version(database: Database) -> str | None:
     """The schema of the database, or None where it was never set up. One that belongs to something else is refused."""
     with database.read() as connection:
-        there = _tables(connection)
+        there = database.server.tables(connection)
         found = _version(connection) if "alembic_version" in there else None
     if found is None and (taken := sorted(there.intersection(TABLES))):
         raise _foreign(database, f"it has a table {taken[0]} that is not ours")
     if found is not None and "config_revisions" not in there:
         raise _foreign(database, f"it has the schema {found} of another program")
     return found
-
-
-def _tables(connection: Connection) -> set[str]:
-    """Those that are called as ours are, whosever they may be."""
-    name = column("name", String)
-    named = select(name).select_from(table("sqlite_master", name)).where(name.in_(("alembic_version", *TABLES)))
-    return set(connection.execute(named).scalars())
 
 
 def _version(connection: Connection) -> str | None:
@@ -75,5 +58,5 @@ def _version(connection: Connection) -> str | None:
 
 def _foreign(database: Database, why: str) -> DatabaseUnavailable:
     return DatabaseUnavailable(
-        f"the database {database.path} belongs to something else: {why}", "name another file with --database-url"
+        f"the database {database.place} belongs to something else: {why}", "name another file with --database-url"
     )

@@ -10,7 +10,7 @@ from sqlalchemy import case, delete, insert, literal, select, update
 from runner.domain.job import JobState
 from runner.domain.job_rows import Job
 from runner.domain.worker import WorkerStatus
-from runner.storage.database import Database
+from runner.storage.database import Database, persistent
 
 JOBS = Job.__table__  # type: ignore[attr-defined]
 WORKERS = WorkerStatus.__table__  # type: ignore[attr-defined]
@@ -22,10 +22,12 @@ class WorkerStore:
     def __init__(self, database: Database) -> None:
         self._database = database
 
+    @persistent
     def register(self, worker: WorkerStatus) -> None:
         with self._database.write() as connection:
             connection.execute(insert(WORKERS), worker.model_dump())
 
+    @persistent
     def beat(
         self, worker_id: str, now: datetime, config_sha256: str | None = None, config_revision: int | None = None,
         config_problem: str | None = None,
@@ -48,6 +50,7 @@ class WorkerStore:
         with self._database.write(durable=False, urgent=True) as connection:
             return connection.execute(update(WORKERS).where(WORKERS.c.id == worker_id).values(values)).rowcount == 1
 
+    @persistent
     def forget(self, worker_id: str) -> None:
         """A worker that stops in good order, holding nothing."""
         with self._database.write() as connection:

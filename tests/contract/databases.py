@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Engine, event, select
+import psycopg
+from sqlalchemy import Engine, event, select, text
 
 from runner.domain.rows import Row
 from runner.storage import migrations
 from runner.storage.database import Database
-from runner.storage.setup import prepare
+from runner.storage.setup import HEAD, TABLES, prepare
+from tests.contract.postgres import new_database
 
 assert migrations.TABLES, "every table is known to the metadata once the migrations are imported"
 
@@ -42,15 +45,62 @@ def _renew_sqlite(database: Database) -> None:
     database.path.write_bytes(_sqlite_template())
 
 
+def _open_postgres(folder: Path) -> Database:
+    database = Database(new_database(f"runner_test_{os.getpid()}"), busy_timeout=timedelta(seconds=60))
+    prepare(database)
+    return database
+
+
+def _renew_postgres(database: Database) -> None:
+    """TRUNCATE takes longer, for it makes new files."""
+    with database.write() as connection:
+        found = migrations.at(connection)
+    if found != HEAD:
+        with database.write() as connection:
+            connection.execute(text("DROP SCHEMA public CASCADE"))
+            connection.execute(text("CREATE SCHEMA public"))
+        database.server._was_found = False  # type: ignore[attr-defined]
+        prepare(database)
+    with database.write() as connection:
+        for name in sorted(database.server.tables(connection) - {"alembic_version", *TABLES}):
+            connection.execute(text(f'DROP TABLE "{name}" CASCADE'))
+        for table in Row.metadata.sorted_tables:
+            connection.execute(table.delete())
+            if table.name in COUNTED:
+                connection.execute(text(f"ALTER SEQUENCE {table.name}_id_seq RESTART"))
+
+
+@cache
+def _kept_postgres(number: int) -> Database:
+    database = Database(new_database(f"runner_bench_{os.getpid()}_{number}"))
+    prepare(database)
+    return database
+
+
+def postgres_as_new(number: int) -> str:
+    """The URL of a database without rows; each number is another one, made once for all tests."""
+    database = _kept_postgres(number)
+    _renew_postgres(database)
+    database.close()
+    return database.url
+
+
+COUNTED = ("background_jobs", "job_logs", "job_outputs")
+
+
 @dataclass(frozen=True)
 class Dialect:
     """How a database is opened, and made as new: the current schema and no rows, whatever a test did to it."""
 
     open: Callable[[Path], Database]
     renew: Callable[[Database], None]
+    nothing_yet: Callable[[Path], str]  # the URL of a database that was never set up
 
 
-DIALECTS = {"sqlite": Dialect(_open_sqlite, _renew_sqlite)}
+DIALECTS = {
+    "sqlite": Dialect(_open_sqlite, _renew_sqlite, lambda folder: f"sqlite:///{folder}/empty.db"),
+    "postgresql": Dialect(_open_postgres, _renew_postgres, lambda folder: new_database(f"runner_empty_{os.getpid()}")),
+}
 
 
 def engines(database: Database) -> tuple[Engine, ...]:
@@ -66,7 +116,7 @@ def everything(database: Database) -> dict[str, list[dict[str, Any]]]:
         }
 
 
-# ---- SQLite alone: steps of its virtual machine
+# ---- work and faults: SQLite tells the steps of its virtual machine
 
 
 class Steps:
@@ -78,7 +128,38 @@ class Steps:
 
     def __call__(self) -> int:
         self.tens += 1
-        return int(self.budget is not None and self.tens > self.budget)
+        return int(self.is_spent)
+
+    @property
+    def is_spent(self) -> bool:
+        return self.budget is not None and self.tens > self.budget
+
+
+def broken_off(database: Database, budget: int) -> AbstractContextManager[Steps]:
+    """Statements are broken off somewhere, after more of their work where the budget is greater."""
+    return steps(database, budget) if database.is_file else _statements(database, budget // 10)
+
+
+@contextmanager
+def _statements(database: Database, budget: int) -> Iterator[Steps]:
+    """PostgreSQL does not say how far it is: a statement is refused as soon as so many were asked."""
+    counted = Steps(budget)
+
+    class Counting(psycopg.Cursor[Any]):
+        def execute(self, *arguments: Any, **options: Any) -> Any:
+            if counted():
+                raise psycopg.errors.QueryCanceled("canceling statement due to the test")
+            return super().execute(*arguments, **options)
+
+    def watch(connection: Any, *_: Any) -> None:
+        connection.cursor_factory = Counting
+
+    def leave(connection: Any, *_: Any) -> None:
+        if connection is not None:
+            connection.cursor_factory = psycopg.Cursor
+
+    with _at_each_checkout(database, watch, leave):
+        yield counted
 
 
 @contextmanager
@@ -93,12 +174,20 @@ def steps(database: Database, budget: int | None = None) -> Iterator[Steps]:
         if connection is not None:
             connection.set_progress_handler(None, 0)
 
+    with _at_each_checkout(database, watch, leave):
+        yield counted
+
+
+@contextmanager
+def _at_each_checkout(
+    database: Database, watch: Callable[..., None], leave: Callable[..., None]
+) -> Iterator[None]:  # fmt: skip
     for engine in engines(database):
         event.listen(engine, "checkout", watch)
         event.listen(engine, "checkin", leave)
     database.close()  # connections are held; from here on they are fetched anew
     try:
-        yield counted
+        yield
     finally:
         database.close()
         for engine in engines(database):

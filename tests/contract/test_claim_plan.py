@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
-from sqlalchemy import bindparam, insert, literal, select, text
-from sqlmodel.sql.sqltypes import UTCDateTime
+from sqlalchemy import insert, literal, select, text
 
 from runner.domain.errors import DatabaseUnavailable
 from runner.domain.job import JobState
 from runner.domain.job_rows import Job
-from runner.storage import claim_sql, claim_sqlite
+from runner.storage import hot_sqlite
 from runner.storage.claims import ClaimRequest, Lane
 from runner.storage.database import Database
 from runner.storage.jobs import JobFilter
@@ -34,36 +32,21 @@ from tests.factories import (
 )
 
 JOBS = Job.__table__  # type: ignore[attr-defined]
-ONLY = claim_sql._ONLY_SCHEDULES
 STATEMENTS = {
-    "priorities": claim_sqlite.NEXT_PRIORITY,
-    "claim": claim_sqlite._DUE_OF_ALL,
-    "claim of schedules": claim_sqlite._DUE_OF_SCHEDULES,
-    "lanes": claim_sql._LANES,
-    "next due": claim_sql._NEXT_DUE.format(only=""),
-    "next due of schedules": claim_sql._NEXT_DUE.format(only=ONLY),
-}
-VALUES = {
-    "lanes": json.dumps([("default", "mail", None), ("default", "sync", "api")]),
-    "schedules": json.dumps(["nightly"]),
-    "n": 5,
-    "token": "t",
-    "worker": "w1",
+    "priorities": hot_sqlite.NEXT_PRIORITY,
+    "claim": hot_sqlite._DUE_OF_ALL,
+    "claim of schedules": hot_sqlite._DUE_OF_SCHEDULES,
+    "lanes": hot_sqlite.LANES,
+    "next due": hot_sqlite._NEXT_DUE_OF_ALL,
+    "next due of schedules": hot_sqlite._NEXT_DUE_OF_SCHEDULES,
 }
 
 
 def plan(database: Database, statement: str) -> list[str]:
-    bound = text("EXPLAIN QUERY PLAN " + statement)
-    if "?" in statement:
-        with database.write() as connection:
-            rows = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", (None,) * statement.count("?"))
-            return [row.detail for row in rows]
-    names = set(bound.compile().params)
-    if "now" in names:
-        bound = bound.bindparams(bindparam("now", type_=UTCDateTime()))
-    values = {name: value for name, value in (VALUES | {"now": NOW}).items() if name in names}
+    places = re.findall(r"\?(\d*)", statement)
+    values = (None,) * max(int(number) if number else len(places) for number in [*places, "0"])
     with database.write() as connection:
-        return [row.detail for row in connection.execute(bound, values)]
+        return [row.detail for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", values)]
 
 
 def no_statistics(database: Database) -> None:
@@ -127,7 +110,7 @@ def test_no_other_index_is_usable_for_pending_rows_on_sqlite(database: Database,
 
 def test_the_limit_is_counted_by_its_own_index_on_sqlite(database: Database) -> None:
     """The count reads at most as many entries as the limit has running rows."""
-    lines = plan(database, claim_sqlite.FREE)
+    lines = plan(database, hot_sqlite.FREE)
 
     assert any(
         re.fullmatch(r"SEARCH background_jobs USING (COVERING )?INDEX jobs_limit \(limit_name=\?\)", line)
@@ -135,14 +118,14 @@ def test_the_limit_is_counted_by_its_own_index_on_sqlite(database: Database) -> 
     )
 
 
-def test_many_ends_are_written_by_their_ids(database: Database) -> None:
+def test_many_ends_are_written_by_their_ids_on_sqlite(database: Database) -> None:
     """One statement for all of them, and a seek for each."""
-    lines = plan(database, claim_sqlite.FINISH_MANY)
+    lines = plan(database, hot_sqlite.FINISH_MANY)
 
     assert "SEARCH background_jobs USING INTEGER PRIMARY KEY (rowid=?)" in lines
 
 
-def test_failures_are_found_among_many_that_completed(stores: Stores, database: Database) -> None:
+def test_failures_are_found_among_many_that_completed_on_sqlite(stores: Stores, database: Database) -> None:
     """The index of the others would cost each job two entries; failures are rare, and what is looked for."""
     row = {"type": "mail", "queue": "default", "payload": {}, "policy": "{}", "created_at": NOW, "run_at": NOW,
            "completed_at": NOW, "max_attempts": 1}  # fmt: skip

@@ -44,7 +44,7 @@ def test_the_oldest_job_that_is_due_is_told_by_queue(stores: Stores) -> None:
 
 
 @pytest.mark.parametrize("statement", ["_PENDING", "_WAITING", "_RUNNING"])
-def test_sqlite_reads_partial_indexes_alone(dialect: str, database: Database, statement: str) -> None:
+def test_partial_indexes_alone_are_read_on_sqlite(dialect: str, database: Database, statement: str) -> None:
     """A scrape does not walk the table: finished jobs, a million of them, cost it nothing."""
     compiled = getattr(depths, statement).compile(database._reader)
     with database.read() as connection:

@@ -209,7 +209,7 @@ def test_an_enqueue_is_on_disk_when_it_returns_on_sqlite(database: Database, sto
         assert relaxed.execute(text("PRAGMA synchronous")).scalar_one() == 1
 
 
-def test_a_writer_holds_the_lock_before_it_reads(database: Database, stores: Stores) -> None:
+def test_a_writer_holds_the_lock_before_it_reads_on_sqlite(database: Database, stores: Stores) -> None:
     """One writer at a time: a write transaction begins with the write lock, not with its first write."""
     other = Database(database.url, busy_timeout=timedelta(milliseconds=20))
     try:

@@ -17,7 +17,7 @@ from runner.domain.outcome import Completed
 from runner.storage import migrations
 from runner.storage.database import Database, DatabaseMissing
 from runner.storage.setup import HEAD, TABLES, prepare, require_current, version
-from tests.contract.databases import everything
+from tests.contract.databases import DIALECTS, everything
 from tests.factories import (
     NOW,
     Stores,
@@ -33,6 +33,10 @@ from tests.factories import (
 
 def layout(connection: Connection) -> dict[str, Any]:
     """Tables, columns, indexes and their conditions, as the database itself tells them."""
+    return _layout_on_sqlite(connection) if connection.dialect.name == "sqlite" else _layout_on_postgresql(connection)
+
+
+def _layout_on_sqlite(connection: Connection) -> dict[str, Any]:
     names = [
         str(row.name)
         for row in connection.execute(text("SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name"))
@@ -58,9 +62,32 @@ def layout(connection: Connection) -> dict[str, Any]:
     }
 
 
+def _layout_on_postgresql(connection: Connection) -> dict[str, Any]:
+    columns: dict[str, list[tuple[Any, ...]]] = {}
+    for row in connection.execute(
+        text(
+            "SELECT table_name, column_name, data_type, is_nullable, column_default, collation_name, is_identity "
+            "FROM information_schema.columns WHERE table_schema = current_schema() ORDER BY 1, 2"
+        )
+    ):
+        columns.setdefault(row.table_name, []).append(tuple(row)[1:])
+    columns.pop("alembic_version", None)
+    indexes = connection.execute(text("SELECT indexname, indexdef FROM pg_indexes WHERE schemaname = current_schema()"))
+    checks = connection.execute(
+        text("SELECT conrelid::regclass::text, conname, pg_get_constraintdef(oid) FROM pg_constraint "
+             "WHERE connamespace = current_schema()::regnamespace AND conname NOT LIKE 'alembic%' ORDER BY 1, 2")
+    )  # fmt: skip
+    return {
+        "columns": columns,
+        "indexes": {row[0]: row[1] for row in indexes if not row[0].startswith("alembic_version")},
+        "extras": [tuple(row) for row in checks],
+    }
+
+
 @pytest.fixture
-def empty(tmp_path: Path) -> Iterator[Database]:
-    database = Database(f"sqlite:///{tmp_path}/empty.db", busy_timeout=timedelta(seconds=5))
+def empty(dialect: str, tmp_path: Path) -> Iterator[Database]:
+    """Where nothing was ever set up."""
+    database = Database(DIALECTS[dialect].nothing_yet(tmp_path), busy_timeout=timedelta(seconds=5))
     yield database
     database.close()
 
@@ -71,7 +98,7 @@ def test_a_fresh_database_has_what_the_models_say(database: Database) -> None:
         assert migrations.drift(connection) == []
 
 
-def test_migrations_and_models_make_the_same_tables_on_sqlite(database: Database, empty: Database) -> None:
+def test_migrations_and_models_make_the_same_tables(database: Database, empty: Database) -> None:
     """Down to the conditions of the partial indexes, the checks and the autoincrement, which drift() does not see."""
     with empty.write(create=True) as connection:
         migrations.METADATA.create_all(connection)
@@ -152,7 +179,7 @@ def test_a_migration_that_is_broken_off_leaves_nothing(empty: Database) -> None:
     """The set-up is one transaction: a failure leaves a database without tables, and the next start sets it up."""
     with pytest.raises(RuntimeError):
         broken_off(empty)
-    with empty.read() as connection:
+    with empty.write(create=True) as connection:
         assert layout(connection)["columns"] == {}
 
     prepare(empty)
@@ -184,7 +211,7 @@ def test_a_newer_schema_is_refused(database: Database, stores: Stores, door: Any
 def test_those_who_never_migrate_say_what_to_do(database: Database, empty: Database) -> None:
     """`plan`, `validate`, the lists and `doctor` never create or migrate a database."""
     require_current(database)
-    with pytest.raises(DatabaseMissing, match="there is no database"):
+    with pytest.raises(DatabaseMissing, match=r"there is no database|was never set up"):
         require_current(empty)
     assert not empty.exists
 
@@ -194,12 +221,12 @@ def test_those_who_never_migrate_say_what_to_do(database: Database, empty: Datab
     assert caught.value.hint == "runner migrate up"
 
 
-def test_an_empty_file_is_no_database_yet(empty: Database) -> None:
+def test_an_empty_file_is_no_database_yet_on_sqlite(empty: Database) -> None:
     """A file of no bytes is missing to those who look, and set up by those who may."""
     empty.path.touch()
 
     assert not empty.exists
-    with pytest.raises(DatabaseMissing, match="there is no database"):
+    with pytest.raises(DatabaseMissing, match=r"there is no database|was never set up"):
         require_current(empty)
     assert empty.path.stat().st_size == 0
     prepare(empty)

@@ -74,7 +74,7 @@ def test_a_result_is_kept_letter_by_letter(stores: Stores, database: Database, r
     end(stores, run, Completed(result))
 
     with database.read() as connection:
-        kept = connection.exec_driver_sql("SELECT result FROM background_jobs").scalar_one()
+        kept = connection.exec_driver_sql("SELECT CAST(result AS text) FROM background_jobs").scalar_one()
     assert (kept, repr(stores.jobs.get(run.id).result)) == (result, repr(json.loads(result)))
 
 
@@ -277,7 +277,9 @@ def test_many_ends_are_each_kept_letter_by_letter(stores: Stores, database: Data
     assert settled.lost == ({lost.id} if one_is_lost else frozenset())
     assert len(settled.written) == len(ends)
     with database.read() as connection:
-        kept = connection.exec_driver_sql("SELECT status, result, error, progress FROM background_jobs ORDER BY id")
+        kept = connection.exec_driver_sql(
+            "SELECT status, CAST(result AS text), error, progress FROM background_jobs ORDER BY id"
+        )
         assert [tuple(row) for row in kept] == [
             *(("completed", result, None, 100.0) for result in results),
             ("failed", None, error, 0.0),

@@ -32,7 +32,7 @@ from runner.domain.said import LogLine, Progress, Writes
 from runner.domain.worker import WorkerStatus
 from runner.storage.claims import ClaimRequest, Lane, Settlement
 from runner.storage.database import Database
-from tests.contract.databases import steps
+from tests.contract.databases import broken_off
 from tests.contract.job_model import COMPARED, FINISHED, LIMITS, Model, ModelJob, of_worker
 from tests.factories import NOW, SECOND, Stores, make_worker
 
@@ -115,10 +115,10 @@ class JobMachine(RuleBasedStateMachine):
         if fault is None:
             return act()
         try:
-            with steps(self.database, fault) as counted:
+            with broken_off(self.database, fault) as counted:
                 return act()
         except DatabaseUnavailable:
-            if counted.tens <= fault:
+            if not counted.is_spent:
                 raise
             self.seen[f"{name} broken off"] += 1
             return None

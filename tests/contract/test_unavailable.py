@@ -16,15 +16,16 @@ from typing import Any
 import pytest
 from sqlalchemy import event
 
-from runner.domain.errors import DatabaseUnavailable, NotThereYet, RunnerError, UsageError
+from runner.domain.errors import DatabaseUnavailable, RunnerError, UsageError
 from runner.domain.job import JobState
 from runner.domain.outcome import Completed
 from runner.domain.said import LogLine, Progress, Writes
-from runner.storage import claim_sqlite, poke
+from runner.storage import poke
 from runner.storage.database import Database, DatabaseMissing
-from runner.storage.dialects import network_file_system
+from runner.storage.dialects import hot
 from runner.storage.jobs import JobFilter
 from runner.storage.setup import prepare
+from runner.storage.sqlite import network_file_system
 from tests.contract.databases import engines, everything, steps
 from tests.contract.processes import others
 from tests.factories import NOW, Stores, end, make_job, make_new_job, make_running, make_worker
@@ -224,7 +225,7 @@ def test_a_damaged_file_is_told_on_sqlite(database: Database, stores: Stores) ->
     ("url", "error", "message"),
     [
         ("mysql://localhost/x", UsageError, "no such database: mysql"),
-        ("postgresql://localhost/x", NotThereYet, "PostgreSQL"),
+        ("postgresql://localhost/x?schema=Our-Jobs", UsageError, "no name for a schema: Our-Jobs"),
         ("sqlite://", UsageError, "in memory"),
         ("sqlite:///:memory:", UsageError, "in memory"),
         ("://", UsageError, "not a database URL"),
@@ -239,7 +240,7 @@ def test_a_url_that_names_no_database_of_ours(url: str, error: type[RunnerError]
 # ---- locked
 
 
-def test_a_lock_of_another_process_is_told_and_waited_for(database: Database, stores: Stores) -> None:
+def test_a_lock_of_another_process_is_told_and_waited_for_on_sqlite(database: Database, stores: Stores) -> None:
     """Locked by another process: after the busy timeout one clear error; reading goes on; then it works."""
     make_job(stores)
     before = everything(database)
@@ -310,7 +311,7 @@ def test_a_write_that_is_broken_off_leaves_nothing_and_no_lock(stores: Stores, d
     def break_off() -> None:
         with database.write() as connection:
             lanes = {("default", "mail"): None}
-            assert claim_sqlite.claim(connection, lanes, 1, None, "t" * 32, "w1", NOW)
+            assert hot(connection).claim(connection, lanes, 1, None, "t" * 32, "w1", NOW)
             poke.mark(connection)
             raise ZeroDivisionError
 
@@ -366,7 +367,7 @@ def test_a_full_disk_loses_nothing_that_was_acknowledged_on_sqlite(small_disk: P
 # ---- gone
 
 
-def test_a_file_that_is_gone_is_missed_and_not_made_anew(database: Database, stores: Stores) -> None:
+def test_a_file_that_is_gone_is_missed_and_not_made_anew_on_sqlite(database: Database, stores: Stores) -> None:
     """A deleted file: every door says so, none writes into the void or leaves an empty file; a set-up begins anew."""
     make_job(stores)
     _remove(database)
@@ -380,7 +381,7 @@ def test_a_file_that_is_gone_is_missed_and_not_made_anew(database: Database, sto
     works(stores)
 
 
-def test_a_folder_that_is_gone_is_told(database: Database, tmp_path: Path) -> None:
+def test_a_folder_that_is_gone_is_told_on_sqlite(database: Database, tmp_path: Path) -> None:
     """A deleted folder: as the file, and a set-up names the folder."""
     folder = tmp_path / "deeper"
     folder.mkdir()

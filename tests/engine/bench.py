@@ -22,6 +22,7 @@ from runner.engine.worker import EVERYTHING, Selection, Worker
 from runner.settings import Settings
 from runner.telemetry import Event
 from tests.contract.databases import _sqlite_template as sqlite_template
+from tests.contract.databases import postgres_as_new
 from tests.factories import NOW, make_definitions, make_edit, make_new_job, make_policy
 
 DEADLINE = 40.0  # seconds: a test that waits longer has failed
@@ -165,13 +166,37 @@ class Bench:
         return [one for one in self.events if isinstance(one, event)]
 
 
-def open_app(folder: Path, **values: Any) -> App:
-    """An App on the database in this folder, made where there is none; several may be open at once."""
+@contextmanager
+def on(dialect: str) -> Iterator[None]:
+    """The databases of benches are of this kind meanwhile."""
+    _kinds.append(dialect)
+    try:
+        yield
+    finally:
+        _kinds.pop()
+        _places.clear()
+
+
+_kinds = ["sqlite"]
+_places: dict[Path, str] = {}  # on PostgreSQL: folder -> URL
+
+
+def _url_of(folder: Path) -> str:
+    """The database of this folder, made where there is none."""
+    if _kinds[-1] == "postgresql":
+        if folder not in _places:
+            _places[folder] = postgres_as_new(len(_places))
+        return _places[folder]
     path = folder / "runner.db"
     if not path.exists():
         path.write_bytes(sqlite_template())
+    return f"sqlite:///{path}"
+
+
+def open_app(folder: Path, url: str | None = None, **values: Any) -> App:
+    """An App on the database of this folder; several may be open at once."""
     given: dict[str, Any] = {"busy_timeout": timedelta(seconds=60)}
-    return App(Settings(folder / "schedules.yaml", f"sqlite:///{path}", **(given | values)), {})
+    return App(Settings(folder / "schedules.yaml", url or _url_of(folder), **(given | values)), {})
 
 
 def make_bench(folder: Path, **values: Any) -> Bench:

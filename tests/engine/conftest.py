@@ -1,4 +1,4 @@
-"""Real SQLite, real threads, loops and processes; the clock alone is ours."""
+"""Real databases, real threads, loops and processes; the clock alone is ours."""
 
 from __future__ import annotations
 
@@ -7,12 +7,20 @@ from pathlib import Path
 
 import pytest
 
+from tests.contract.databases import DIALECTS
 from tests.engine import sample_handlers
-from tests.engine.bench import Bench, make_bench
+from tests.engine.bench import Bench, make_bench, on
+
+
+@pytest.fixture(params=sorted(DIALECTS))
+def dialect(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Where the benches of this test are."""
+    with on(request.param):
+        yield request.param
 
 
 @pytest.fixture
-def bench(tmp_path: Path) -> Iterator[Bench]:
+def bench(dialect: str, tmp_path: Path) -> Iterator[Bench]:
     made = make_bench(tmp_path)
     yield made
     made.app.close()

@@ -135,10 +135,12 @@ def test_without_a_session_it_is_on_disk(bench: Bench, url: str, monkeypatch: py
     monkeypatch.setenv("DATABASE_URL", url)
     environment = runner.enqueue("ok", {"n": 2})
     monkeypatch.delenv("DATABASE_URL")
-    monkeypatch.chdir(bench.app.database.path.parent)
-    folder = runner.enqueue("ok", {"n": 3})
+    made = [given, environment]
+    if bench.app.database.is_file:
+        monkeypatch.chdir(bench.app.database.path.parent)
+        made.append(runner.enqueue("ok", {"n": 3}))
 
-    assert [bench.job(one.id).payload["n"] for one in (given, environment, folder)] == [1, 2, 3]
+    assert [bench.job(one.id).payload["n"] for one in made] == [1, 2, 3][: len(made)]
 
 
 def test_options_reach_the_job(bench: Bench, url: str) -> None:
@@ -231,7 +233,7 @@ def test_a_database_without_a_file(bench: Bench, tmp_path: Path) -> None:
         runner.enqueue("ok", database_url=str(tmp_path / "text.db"))
 
 
-def test_our_engine_writes_as_runner_does(url: str) -> None:
+def test_our_engine_writes_as_runner_does_on_sqlite(url: str) -> None:
     """WAL, a busy timeout, durable commits, and a transaction that begins with the write lock."""
     engine = runner.create_engine(url)
     with engine.connect() as connection:

@@ -83,7 +83,7 @@ from tests.factories import NOW
 
 if __name__ == "__main__":
     folder = Path(sys.argv[1])
-    bench = make_bench(folder)
+    bench = make_bench(folder, url=sys.argv[2])
     bench.define(kind("hold"), kind("process_hold", isolation="process"))
     bench.enqueue("hold")
     bench.enqueue("process_hold", {"gate": str(folder / "gate")})
@@ -99,7 +99,9 @@ def test_the_jobs_of_a_killed_worker_are_rescued_at_once(tmp_path: Path, bench: 
     program = tmp_path / "holder.py"
     program.write_text(HOLDER)
     root = str(Path(__file__).parents[2])
-    holder = subprocess.Popen([sys.executable, str(program), str(tmp_path)], env=os.environ | {"PYTHONPATH": root})
+    holder = subprocess.Popen(
+        [sys.executable, str(program), str(tmp_path), bench.app.database.url], env=os.environ | {"PYTHONPATH": root}
+    )
     try:
         eventually((tmp_path / "ready").exists, "the start of the worker")
         janitor = make_janitor(bench)
@@ -235,7 +237,9 @@ def test_since_when_a_worker_is_well(bench: Bench, monkeypatch: pytest.MonkeyPat
     clock = Monotonic()
     monkeypatch.setattr(heartbeat, "time", clock)
     make_worker_row(bench, "me")
-    heart = Heart(bench.app.workers, "me", 10, 60, bench.events.append, lambda: None, dict, 1000.0, 1000.0)
+    heart = Heart(
+        bench.app.workers, "me", 10, 60, bench.events.append, lambda: None, _beaten=1000.0, _well_since=1000.0
+    )
     clock.seconds += 39
     heart.beat()
     assert heart.well_since == 1000.0

@@ -166,7 +166,7 @@ def test_a_loop_dies_wherever_it_ticks() -> None:
 
 
 @pytest.fixture
-def bench(tmp_path: Any) -> Iterator[Bench]:
+def bench(dialect: str, tmp_path: Any) -> Iterator[Bench]:
     made = make_bench(tmp_path, shutdown_grace=timedelta(seconds=2))
     (tmp_path / "schedules.yaml").write_text("version: 1\n")
     yield made

@@ -277,7 +277,7 @@ def test_a_lost_claim_stops_the_handler(bench: Bench) -> None:
     with bench.worker() as worker:
         job_id = started(bench, worker, "says")
         with bench.app.database.write() as connection:
-            connection.exec_driver_sql("UPDATE background_jobs SET claim_token = 'another' WHERE id = ?", (job_id,))
+            connection.exec_driver_sql(f"UPDATE background_jobs SET claim_token = 'another' WHERE id = {job_id}")
         bench.until(worker, lambda: not worker.has_work(), "the end of the handler")
         worker.tick(NOW)
 
@@ -293,7 +293,7 @@ def test_a_lost_claim_is_told_at_settle_too(bench: Bench) -> None:
     with bench.worker() as worker:
         job_id = started(bench, worker, "hold")
         with bench.app.database.write() as connection:
-            connection.exec_driver_sql("UPDATE background_jobs SET claim_token = 'another' WHERE id = ?", (job_id,))
+            connection.exec_driver_sql(f"UPDATE background_jobs SET claim_token = 'another' WHERE id = {job_id}")
         gate().opened.set()
         bench.until(worker, lambda: not worker.has_work())
 

@@ -56,6 +56,12 @@ from tests.factories import (
 LINE_UP = 200
 
 
+@pytest.fixture
+def dialect() -> str:
+    """Sockets belong to a file; how PostgreSQL tells is in test_notify_postgresql.py."""
+    return "sqlite"
+
+
 class Listener:
     """A socket as a worker of another process has it, named in a row."""
 

@@ -11,10 +11,15 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import psycopg
+from psycopg.rows import dict_row
+
 import runner
+from tests.contract.postgres import Server
 
 if TYPE_CHECKING:
     from tests.faults.served import Served
@@ -137,10 +142,20 @@ class Project:
     locks: list[subprocess.Popen[bytes]] = field(default_factory=list)  # programs that hold the database's lock
 
     at: Path | None = None  # where the database is, if not beside the file
+    server: Server | None = None  # where it is on PostgreSQL
 
     @property
     def database(self) -> Path:
         return self.at or self.folder / "runner.db"
+
+    @property
+    def url(self) -> str:
+        return self.server.url if self.server is not None else str(self.database)
+
+    @property
+    def environ(self) -> dict[str, str]:
+        """What names the database to a command, where it is not beside the file."""
+        return {"DATABASE_URL": self.url} if self.server is not None else {}
 
     @property
     def traces(self) -> Path:
@@ -153,7 +168,7 @@ class Project:
         process = subprocess.Popen(
             [sys.executable, "-m", "runner", *arguments],
             cwd=self.folder,
-            env=clean | {"PYTHONPATH": str(ROOT)} | environ,
+            env=clean | {"PYTHONPATH": str(ROOT)} | self.environ | environ,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -174,7 +189,7 @@ class Project:
         assert code == 0, out + errors
 
     def enqueue(self, type_name: str, **payload: Any) -> int:
-        return runner.enqueue(type_name, payload, database_url=str(self.database)).id
+        return runner.enqueue(type_name, payload, database_url=self.url).id
 
     def note(self, kind: str, **values: Any) -> None:
         """Add a line to the history."""
@@ -193,6 +208,11 @@ class Project:
         return sum(effect.word == word for effect in self.effects())
 
     def rows(self, query: str) -> list[dict[str, Any]]:
+        """Values as SQLite has them: JSON and times are text."""
+        if self.server is not None:
+            with psycopg.connect(self.url, autocommit=True, options="-c timezone=UTC") as server:
+                found = server.cursor(row_factory=dict_row).execute(query.encode()).fetchall()
+                return [{name: _as_text(value) for name, value in row.items()} for row in found]
         connection = sqlite3.connect(self.database, timeout=30)
         connection.row_factory = sqlite3.Row
         try:
@@ -217,6 +237,14 @@ class Project:
         for lock in self.locks:
             lock.kill()
             lock.wait()
+        if self.server is not None:
+            self.server.remove()
+
+
+def _as_text(value: Any) -> Any:
+    if isinstance(value, datetime):
+        return value.replace(tzinfo=None).isoformat(" ", "microseconds")
+    return json.dumps(value) if isinstance(value, dict | list) else value
 
 
 def make_project(folder: Path, file: str = FILE) -> Project:

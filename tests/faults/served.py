@@ -120,7 +120,7 @@ def serve(
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("RUNNER_", "DATABASE_URL"))}
     settings = {"RUNNER_LOG_LEVEL": "debug", "RUNNER_LOG_FORMAT": "json"}
     parent = by or zygote()
-    pid = parent.start(["serve", *arguments], project.folder, clean | settings | environ, log)
+    pid = parent.start(["serve", *arguments], project.folder, clean | settings | project.environ | environ, log)
     made = Served(project, pid, log, parent)
     project.served.append(made)
     if wait:
@@ -139,7 +139,7 @@ def command(project: Project, *arguments: str, by: Zygote | None = None, **envir
     log.unlink(missing_ok=True)
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("RUNNER_", "DATABASE_URL"))}
     parent = by or zygote()
-    pid = parent.start(arguments, project.folder, clean | environ, log)
+    pid = parent.start(arguments, project.folder, clean | project.environ | environ, log)
     eventually(lambda: parent.code(pid) is not None, f"the end of runner {' '.join(arguments)}")
     return parent.code(pid) or 0, log.read_text()
 

@@ -18,9 +18,13 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import psycopg
+
+from tests.contract.postgres import Server
 from tests.faults.checker import Broken, History, check
 from tests.faults.projects import HANDLERS, Project, make_project
 from tests.faults.served import Served, command, history_of, serve
@@ -64,6 +68,7 @@ AT_WORK = """
 SELECT DISTINCT workers.pid FROM workers JOIN background_jobs AS jobs ON jobs.worker_id = workers.id
 WHERE jobs.status = 'running'
 """
+OF_WORKERS = "SELECT pid FROM pg_stat_activity WHERE application_name LIKE 'runner%'"
 HOLD_THE_LOCK = """
 import sqlite3, sys, time
 connection = sqlite3.connect(sys.argv[1], isolation_level=None, timeout=60)
@@ -136,6 +141,22 @@ class Soak:
         self.project.locks.append(subprocess.Popen(script, stdout=subprocess.DEVNULL))
         self.project.note("fault", fault="lock", at=time.time())
 
+    def restart(self) -> None:
+        """The server of the database is ended as by a crash, and started again."""
+        assert self.project.server is not None
+        self.project.note("fault", fault="restart", at=time.time())
+        self.project.server.down()
+        time.sleep(self.rng.uniform(0.0, 0.5))  # as long as nobody answers
+        self.project.server.up()
+
+    def terminate(self) -> None:
+        """The server ends some of the connections of the workers."""
+        with suppress(psycopg.Error):
+            for row in self.project.rows(OF_WORKERS):
+                if self.rng.random() < 0.5:
+                    self.project.note("fault", fault="terminate", at=time.time())
+                    self.project.rows(f"SELECT pg_terminate_backend({row['pid']})")
+
     # ---- load
 
     def _serve(self) -> Served:
@@ -169,12 +190,24 @@ class Soak:
         return {"type": kind, "payload": {"seconds": round(seconds, 4)}, "priority": self.rng.randint(1, 10)}
 
     def _unfinished(self) -> int:
-        return int(self.project.rows(UNFINISHED)[0]["count"])
+        try:
+            return int(self.project.rows(UNFINISHED)[0]["count"])
+        except psycopg.OperationalError:
+            return 1  # the server is not there
 
 
-FORMS: dict[str, Callable[[Soak], None]] = {"kill": Soak.kill, "stop": Soak.stop, "lock": Soak.lock}
-EVERY = {"kill": 0.2, "stop": 1.0, "lock": 20.0}
-LONGEST_JOB = {"kill": 0.4, "stop": 1.5 * STALLED_AFTER, "lock": 1.0}  # a worker lives for 0.8 s where they are killed
+FORMS: dict[str, Callable[[Soak], None]] = {
+    "kill": Soak.kill, "stop": Soak.stop, "lock": Soak.lock, "restart": Soak.restart, "terminate": Soak.terminate,
+}  # fmt: skip
+OF_THE_SERVER = ("restart", "terminate")  # on PostgreSQL alone
+EVERY = {"kill": 0.2, "stop": 1.0, "lock": 20.0, "restart": 3.0, "terminate": 0.3}
+LONGEST_JOB = {
+    "kill": 0.4,
+    "stop": 1.5 * STALLED_AFTER,
+    "lock": 1.0,
+    "restart": 1.0,
+    "terminate": 0.4,
+}  # a worker lives for 0.8 s where they are killed
 QUICK_BEATS = {"RUNNER_STALLED_AFTER": f"{STALLED_AFTER:g}s", "RUNNER_HEARTBEAT": "1s"}
 
 
@@ -198,12 +231,16 @@ class Report:
             if count == 0:
                 found.append(f"no {name}: this run has shown nothing")
         failed = {f"a duty failed: {line['loop']}: {line['error']}" for line in self.history.of("failed")}
-        return found + sorted(one for one in failed if self.form != "stop" or "is locked by another" not in one)
+        expected = {"stop": "is locked by another", "restart": "the database", "terminate": "the database"}
+        known = expected.get(self.form)
+        return found + sorted(one for one in failed if known is None or known not in one)
 
     def injected(self) -> dict[str, int]:
-        faults = {"kill": ("SIGKILL",), "stop": ("SIGSTOP",), "lock": ("lock",)}[self.form]
-        counts = {f"{faults[0]}": len(self.history.faults(*faults))}
-        if self.form != "lock":
+        fault = {"kill": "SIGKILL", "stop": "SIGSTOP"}.get(self.form, self.form)
+        counts = {fault: len(self.history.faults(fault))}
+        if self.form in OF_THE_SERVER:
+            counts["failed duties"] = len(self.history.of("failed"))
+        if self.form in ("kill", "stop"):
             counts["rescues"] = sum(bool(line["jobs"]) for line in self.history.of("rescued"))
         if self.form == "stop":
             counts["stale writes rejected"] = len(self.history.of("rejected"))
@@ -218,6 +255,7 @@ class Report:
             "released": ends.count("released"),
             "stale writes rejected": len(self.history.of("rejected")),
             "failed duties": len(self.history.of("failed")),
+            "commits in doubt": sum("as it was to commit" in line["error"] for line in self.history.of("failed")),
         }
         running = sum(row["status"] == "running" for row in jobs)
         acknowledged, slots = len(self.history.of("enqueued")), len(self.history.of("slot"))
@@ -227,9 +265,14 @@ class Report:
         return f"{first}\n  {second}\n  {lost} lost, {twice} settled twice, {running} left running"
 
 
-def soak(form: str, folder: Path, *, seed: int, jobs: int, workers: int = 4, every: float | None = None) -> Report:
+def soak(
+    form: str, folder: Path, *, seed: int, jobs: int, workers: int = 4, every: float | None = None,
+    on_postgresql: bool = False,
+) -> Report:  # fmt: skip
     """Run one form in that folder, which must be new."""
     project = make_project(folder, FILE)
+    if on_postgresql:
+        project.server = Server.start(Path(tempfile.mkdtemp(prefix="soak-pg-")), "fsync=on")
     (folder / "handlers/soak.py").write_text(HANDLERS + SOAK)
     project.note("schedule", name="second", every=1)
     environ = {} if form == "lock" else QUICK_BEATS
@@ -239,9 +282,9 @@ def soak(form: str, folder: Path, *, seed: int, jobs: int, workers: int = 4, eve
     try:
         run = Soak(project, random.Random(seed), jobs, workers, every or EVERY[form], LONGEST_JOB[form], environ)
         history = run.run(FORMS[form])
+        broken = [*check(history, ("completed", "pending")), *_left(project)]
     finally:
         project.kill_all()
-    broken = [*check(history, ("completed", "pending")), *_left(project)]
     return Report(form, seed, time.monotonic() - began, history, broken, folder)
 
 
@@ -249,6 +292,8 @@ def _left(project: Project) -> Iterator[Broken]:
     """What a check of the tables does not see. Only a tick of the schedule may be pending: it fires until the end."""
     for row in project.rows("SELECT id FROM background_jobs WHERE status = 'pending' AND schedule_name IS NULL"):
         yield Broken("unfinished", f"job {row['id']} is pending")
+    if project.server is not None:
+        return
     for row in project.rows("PRAGMA integrity_check"):
         if row["integrity_check"] != "ok":
             yield Broken("integrity", str(row["integrity_check"]))
@@ -256,7 +301,8 @@ def _left(project: Project) -> Iterator[Broken]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="make soak", description=__doc__)
-    parser.add_argument("forms", nargs="*", default=["kill", "stop", "lock"], help="kill, stop, lock; default: all")
+    parser.add_argument("forms", nargs="*", help=f"{', '.join(FORMS)}; default: all that the database knows")
+    parser.add_argument("--postgresql", action="store_true", help="on a server of its own, not on a file")
     parser.add_argument("--seed", type=int, default=int(os.environ.get("RUNNER_SEED") or random.randrange(10**6)))
     parser.add_argument("--jobs", type=int, default=int(os.environ.get("SOAK_JOBS") or 10_000))
     parser.add_argument("--workers", type=int, default=int(os.environ.get("SOAK_WORKERS") or 4))
@@ -264,9 +310,11 @@ def main() -> int:
     asked = parser.parse_args()
     print(f"RUNNER_SEED={asked.seed}", flush=True)
     failed = False
-    for form in asked.forms:
+    every = [form for form in FORMS if (form != "lock" if asked.postgresql else form not in OF_THE_SERVER)]
+    for form in asked.forms or every:
         folder = Path(tempfile.mkdtemp(prefix=f"soak-{form}-")) / "project"
-        report = soak(form, folder, seed=asked.seed, jobs=asked.jobs, workers=asked.workers)
+        report = soak(form, folder, seed=asked.seed, jobs=asked.jobs, workers=asked.workers,
+                      on_postgresql=asked.postgresql)  # fmt: skip
         print(report, flush=True)
         problems = report.problems()
         for problem in problems:

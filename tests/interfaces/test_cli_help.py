@@ -18,7 +18,7 @@ COMMANDS = (
     "jobs show", "jobs logs", "jobs watch", "jobs cancel", "jobs retry", "schedules", "schedules list",
     "schedules next", "schedules pause", "schedules resume", "schedules trigger", "schedules backfill",
     "schedules history", "config", "schema", "migrate", "migrate up", "migrate down", "migrate status",
-    "migrate check", "migrate sql", "doctor",
+    "migrate check", "migrate sql", "migrate copy", "doctor",
 )  # fmt: skip
 HEAVY = (
     "sqlalchemy", "sqlmodel", "alembic", "jsonschema", "yaml", "pydantic", "watchfiles", "croniter", "asyncio", "rich",

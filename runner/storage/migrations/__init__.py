@@ -11,7 +11,7 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 from sqlalchemy import Connection, Index
-from sqlalchemy.dialects import sqlite
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.schema import CreateIndex, CreateTable
 
 from runner.domain import job_rows, ledger, revision, worker
@@ -72,9 +72,12 @@ def drift(connection: Connection) -> list[str]:
     return [str(difference) for difference in compare_metadata(context, METADATA)]
 
 
-def sql() -> str:
-    """The statements of a fresh set-up, as text."""
-    dialect = sqlite.dialect()
+DIALECTS = {"sqlite": sqlite.dialect, "postgresql": postgresql.dialect}
+
+
+def sql(name: str) -> str:
+    """The statements of a fresh set-up of such a database, as text."""
+    dialect = DIALECTS[name]()
     made: list[str] = []
     for table in METADATA.sorted_tables:
         made.append(str(CreateTable(table).compile(dialect=dialect)).strip())

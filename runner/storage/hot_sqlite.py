@@ -15,9 +15,11 @@ from functools import lru_cache
 from operator import attrgetter, itemgetter
 from typing import Any
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Table
+from sqlalchemy.dialects.sqlite import insert
 
 from runner.domain.job import Run
+from runner.storage.dialects import End, Lanes
 from runner.storage.serial import policy_from
 
 # Not a row of values compared with another: SQLite walks from there to the next that is greater.
@@ -43,19 +45,48 @@ RETURNING id, type, queue, payload, priority, attempt, max_attempts, run_number,
   run_at, created_at, project_id, schedule_name, scheduled_for"""
 FINISH = """
 UPDATE background_jobs SET
-  status = ?, result = ?, error = ?, completed_at = ?, stalls = ?, progress = coalesce(?, progress),
+  status = ?1, result = ?2, error = ?3, stalls = ?4, progress = coalesce(?5, progress), completed_at = ?8,
   limit_name = NULL, unique_key = NULL
-WHERE id = ? AND claim_token = ? AND status = 'running'"""
+WHERE id = ?6 AND claim_token = ?7 AND status = 'running'"""
 FINISH_MANY = """
 UPDATE background_jobs SET
-  status = v.status, result = v.result, error = v.error, completed_at = v.completed_at, stalls = v.stalls,
-  progress = coalesce(v.progress, background_jobs.progress), limit_name = NULL, unique_key = NULL
-FROM (SELECT value ->> 0 AS status, value ->> 1 AS result, value ->> 2 AS error, value ->> 3 AS completed_at,
-  value ->> 4 AS stalls, value ->> 5 AS progress, value ->> 6 AS id, value ->> 7 AS token FROM json_each(?)) AS v
+  status = v.status, result = v.result, error = v.error, stalls = v.stalls,
+  progress = coalesce(v.progress, background_jobs.progress), completed_at = ?, limit_name = NULL, unique_key = NULL
+FROM (SELECT value ->> 0 AS status, value ->> 1 AS result, value ->> 2 AS error, value ->> 3 AS stalls,
+  value ->> 4 AS progress, value ->> 5 AS id, value ->> 6 AS token FROM json_each(?)) AS v
 WHERE background_jobs.id = v.id AND claim_token = v.token AND background_jobs.status = 'running'"""
 MANY = 8  # from so many on, one statement for all is quicker than one for each
 
-Lanes = Mapping[tuple[str, str], str | None]  # (queue, type) -> the name of its limit
+# A loose scan over the claim's index: one seek for each queue and each type, however many rows they have.
+LANES = """
+WITH RECURSIVE
+queues(queue) AS (
+  SELECT min(queue) FROM background_jobs INDEXED BY jobs_claim WHERE status = 'pending' AND waiting_for IS NULL
+  UNION ALL
+  SELECT (SELECT min(j.queue) FROM background_jobs j INDEXED BY jobs_claim
+          WHERE j.status = 'pending' AND j.waiting_for IS NULL AND j.queue > queues.queue)
+  FROM queues WHERE queues.queue IS NOT NULL),
+pairs(queue, type) AS (
+  SELECT q.queue, (SELECT min(j.type) FROM background_jobs j INDEXED BY jobs_claim
+                   WHERE j.status = 'pending' AND j.waiting_for IS NULL AND j.queue = q.queue)
+  FROM queues q WHERE q.queue IS NOT NULL
+  UNION ALL
+  SELECT pairs.queue, (SELECT min(j.type) FROM background_jobs j INDEXED BY jobs_claim
+                       WHERE j.status = 'pending' AND j.waiting_for IS NULL
+                         AND j.queue = pairs.queue AND j.type > pairs.type)
+  FROM pairs WHERE pairs.type IS NOT NULL)
+SELECT queue, type FROM pairs WHERE type IS NOT NULL
+"""
+
+ONLY_OF_LANE = "AND i.schedule_name IN (SELECT value FROM json_each(?2))"
+NEXT_DUE = """
+WITH lanes(queue, type) AS MATERIALIZED (SELECT value ->> 0, value ->> 1 FROM json_each(?1))
+SELECT min(due) AS due FROM (
+  SELECT (SELECT i.run_at FROM background_jobs i INDEXED BY jobs_claim
+          WHERE i.status = 'pending' AND i.waiting_for IS NULL AND i.queue = l.queue AND i.type = l.type
+            AND i.priority = p.priority {only} ORDER BY i.run_at LIMIT 1) AS due
+  FROM lanes l CROSS JOIN (SELECT column1 AS priority FROM (VALUES (1),(2),(3),(4),(5),(6),(7),(8),(9),(10))) p)
+"""
 
 
 def claim(
@@ -73,18 +104,41 @@ def claim(
     return runs
 
 
-def finish(connection: Connection, rows: Sequence[Sequence[Any]]) -> list[bool]:
-    """Write the ends of runs, values in the order of FINISH; which of them still held their claim.
-
-    Many go in one statement, in which other threads of Python may work meanwhile.
-    """
-    cursor = _cursor(connection)
-    if len(rows) >= MANY:
+def finish(connection: Connection, ends: Sequence[End], now: datetime) -> list[bool]:
+    """Many go in one statement, in which other threads of Python may work meanwhile."""
+    cursor, at = _cursor(connection), stamp(now)
+    if len(ends) >= MANY:
         cursor.execute("SAVEPOINT finish")
-        if cursor.execute(FINISH_MANY, (json.dumps(rows),)).rowcount == len(rows):
-            return [True] * len(rows)
+        if cursor.execute(FINISH_MANY, (at, json.dumps(ends))).rowcount == len(ends):
+            return [True] * len(ends)
         cursor.execute("ROLLBACK TO finish")  # some are lost: one by one, to know which
-    return [cursor.execute(FINISH, row).rowcount == 1 for row in rows]
+    return [cursor.execute(FINISH, (*end, at)).rowcount == 1 for end in ends]
+
+
+def hold(connection: Connection, schedules: Sequence[str]) -> None:
+    """Nobody else writes."""
+
+
+def lanes(connection: Connection) -> list[tuple[str, str]]:
+    return _cursor(connection).execute(LANES).fetchall()  # type: ignore[no-any-return]
+
+
+def next_due(connection: Connection, lanes: Lanes, schedules: frozenset[str] | None) -> datetime | None:
+    among = json.dumps(list(lanes))
+    if schedules is None:
+        found = _cursor(connection).execute(_NEXT_DUE_OF_ALL, (among,)).fetchone()[0]
+    else:
+        values = (among, json.dumps(sorted(schedules)))
+        found = _cursor(connection).execute(_NEXT_DUE_OF_SCHEDULES, values).fetchone()[0]
+    return None if found is None else moment(found)
+
+
+def insert_many(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> Sequence[int]:
+    """AUTOINCREMENT counts up by one within a transaction that holds the write lock, so the last id tells them all;
+    asking for each with RETURNING takes twice as long."""
+    connection.execute(insert(table), rows)
+    last = int(connection.exec_driver_sql("SELECT last_insert_rowid()").scalar_one())
+    return range(last - len(rows) + 1, last + 1)
 
 
 def _picked(
@@ -164,6 +218,8 @@ def _due(
 
 _DUE_OF_ALL = DUE.format(only="")
 _DUE_OF_SCHEDULES = DUE.format(only=ONLY_SCHEDULES)
+_NEXT_DUE_OF_ALL = NEXT_DUE.format(only="")
+_NEXT_DUE_OF_SCHEDULES = NEXT_DUE.format(only=ONLY_OF_LANE)
 _URGENCY = attrgetter("priority", "run_at", "id")
 _parsed = json.JSONDecoder().decode  # `json.loads` looks first for what we never have
 

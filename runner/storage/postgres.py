@@ -1,0 +1,233 @@
+"""PostgreSQL: one server for any number of machines, reached by psycopg 3. Read committed; readers see one snapshot.
+
+`?schema=NAME` in the URL puts the tables into a schema of that name, which is made where it is missing.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+from collections.abc import Hashable
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import URL, Connection, Engine, create_engine, text
+from sqlalchemy.exc import DatabaseError, InterfaceError, OperationalError
+from sqlalchemy.pool import QueuePool
+
+from runner.domain.errors import BrokenOff, DatabaseUnavailable, UsageError
+from runner.storage.dialects import Door, compact_json
+
+try:
+    import psycopg
+except ImportError as error:
+    raise UsageError(
+        f"PostgreSQL needs psycopg, which cannot be imported: {error}", "pip install 'yaml-job-runner[postgres]'"
+    ) from None
+
+from runner.storage.notify import NotifyBell  # which needs it too
+
+FAULTS = (DatabaseError, InterfaceError, psycopg.Error)
+OLDEST = 13
+TRUSTED = 0.5  # seconds for which a connection is taken for alive that was so
+WRITERS = 8  # transactions at the same time in one process
+ALONE = 7_217_001  # the advisory lock of who must be alone, one for each schema
+CONNECT_TIMEOUT = 10  # seconds
+IDLE_IN_TRANSACTION = 60_000  # milliseconds: nobody of ours ever is, but a process that was stopped
+SCHEMA = re.compile(r"[a-z_][a-z0-9_]{0,62}")
+
+
+def server(url: URL, busy_timeout: timedelta) -> Postgres:
+    schema = url.query.get("schema", "")
+    if not isinstance(schema, str) or (schema and not SCHEMA.fullmatch(schema)):
+        raise UsageError(f"no name for a schema: {schema}", "small letters, digits and underscores: ?schema=runner")
+    return Postgres(url.set(drivername="postgresql+psycopg"), schema, busy_timeout)
+
+
+class Postgres:
+    """One database of a server, and in it one schema."""
+
+    name = "postgresql"
+    file = None
+    faults = FAULTS
+
+    def __init__(self, url: URL, schema: str, busy_timeout: timedelta) -> None:
+        self._target = url.difference_update_query(["schema"])
+        self._schema = schema
+        self._busy_timeout = busy_timeout
+        self._was_found = False
+        self.url = url.set(drivername="postgresql").render_as_string(hide_password=False)
+        self.place = url.set(drivername="postgresql", password=None).render_as_string()
+        self.missing = f"the database {self.place} was never set up", "runner apply sets it up"
+
+    def engine(self, door: Door) -> Engine:
+        return create_engine(
+            self._target,
+            poolclass=QueuePool,
+            pool_size=WRITERS,
+            max_overflow=WRITERS,
+            pool_pre_ping=True,
+            isolation_level={"reader": "REPEATABLE READ", "outside": "AUTOCOMMIT"}.get(door, "READ COMMITTED"),
+            connect_args=self._arguments(door),
+            json_serializer=compact_json,
+            json_deserializer=json.loads,
+        )
+
+    def _arguments(self, door: Door) -> dict[str, Any]:
+        settings = {
+            "timezone": "UTC",
+            "lock_timeout": int(self._busy_timeout.total_seconds() * 1000),
+            "idle_in_transaction_session_timeout": IDLE_IN_TRANSACTION,
+            "plan_cache_mode": "force_custom_plan",  # a generic plan does not see that a partial index serves it
+        }
+        if self._schema:
+            settings["search_path"] = self._schema
+        if door == "relaxed":
+            settings["synchronous_commit"] = "off"
+        if door == "reader":
+            settings["default_transaction_read_only"] = "on"
+        return {
+            "options": " ".join(f"-c {name}={value}" for name, value in settings.items()),
+            "application_name": f"runner {door}",
+            "connect_timeout": CONNECT_TIMEOUT,
+            "keepalives_idle": 15,
+            "keepalives_interval": 5,
+            "keepalives_count": 3,
+            "tcp_user_timeout": 30_000,
+        }
+
+    def connect(self) -> psycopg.Connection[Any]:
+        """A connection of its own, in no transaction: to listen, and to look before there is anything."""
+        target = self._target.set(drivername="postgresql").render_as_string(hide_password=False)
+        return psycopg.connect(target, autocommit=True, **self._arguments("outside"))
+
+    def turns(self) -> threading.BoundedSemaphore:
+        """The server lets them work side by side."""
+        return threading.BoundedSemaphore(WRITERS)
+
+    def begin(self, connection: Connection) -> None:
+        """The driver begins with the first statement."""
+
+    def is_alive(self, connection: Connection, idle: float) -> bool:
+        """Asked where nobody has spoken to it for a while: the server may have gone and come meanwhile."""
+        if idle < TRUSTED:
+            return True
+        try:
+            connection.connection.driver_connection.execute("")  # type: ignore[union-attr]
+        except psycopg.Error:
+            return False
+        return True
+
+    def commit(self, connection: Connection) -> None:
+        connection.connection.driver_connection.commit()  # type: ignore[union-attr]
+        if connection.in_transaction():
+            connection.commit()
+
+    def alone(self, connection: Connection) -> None:
+        connection.execute(_ALONE, {"key": ALONE})
+
+    def found(self) -> Hashable | None:
+        """Whether our tables were ever seen there; a server that cannot be reached is an error."""
+        if not self._was_found:
+            try:
+                with self.connect() as connection:
+                    self._was_found = connection.execute(_IS_THERE).fetchone() is not None
+            except psycopg.Error as error:
+                raise self.explain(error) from error
+        return True if self._was_found else None
+
+    def explain(self, error: Exception) -> Exception:
+        return explain(error, self.place, self._busy_timeout)
+
+    def bell(self) -> NotifyBell:
+        return NotifyBell(self.connect)
+
+    def version(self, connection: Connection) -> int:
+        return int(connection.execute(_VERSION).scalar_one())
+
+    def check(self) -> None:
+        try:
+            with self.connect() as connection:
+                if connection.info.server_version < OLDEST * 10_000:
+                    raise DatabaseUnavailable(
+                        f"the server of {self.place} is PostgreSQL {connection.info.server_version // 10_000}",
+                        f"it takes {OLDEST} or newer",
+                    )
+                if self._schema:
+                    connection.execute(f"CREATE SCHEMA IF NOT EXISTS {self._schema}")  # letters, digits, underscores
+        except psycopg.Error as error:
+            raise self.explain(error) from error
+
+    def copy(self, connection: Connection, path: Path) -> None:
+        from runner.storage.copying import copy_open
+
+        copy_open(connection, path)
+
+    def trouble(self, connection: Connection) -> str | None:
+        """A server checks its pages itself."""
+        return None
+
+    def now(self, connection: Connection) -> datetime:
+        now: datetime = connection.execute(_NOW).scalar_one()
+        return now
+
+    def sizes(self, connection: Connection) -> dict[str, Any]:
+        from runner.storage.health_postgres import size
+
+        return {"bytes": size(connection), "wal_bytes": None, "journal_mode": None}
+
+    def tables(self, connection: Connection) -> set[str]:
+        return set(connection.execute(_TABLES).scalars())
+
+
+_ALONE = text("SELECT pg_advisory_xact_lock(:key, hashtext(current_schema()))")
+_NOW = text("SELECT clock_timestamp()")
+_TABLES = text("SELECT tablename FROM pg_tables WHERE schemaname = current_schema()")
+_IS_THERE = """
+SELECT 1 FROM pg_tables WHERE schemaname = current_schema()
+  AND tablename IN ('alembic_version', 'background_jobs', 'config_revisions', 'cron_schedules')"""
+_VERSION = text("SELECT txid_snapshot_xmax(txid_current_snapshot())")
+
+# SQLSTATE, or the class that it begins with
+MEANINGS: tuple[tuple[str, str, str], ...] = (
+    ("55P03", "is locked by another process for longer than {busy:g} s", "end that process, or try again"),
+    ("40", "was busy: two transactions stood in each other's way", "try again"),
+    ("25006", "is read-only: a standby, or set so", "name the primary server in the URL"),
+    ("53300", "has no connection left", "raise max_connections, or run fewer processes"),
+    ("53100", "cannot grow: the disk of the server is full", "free some space; nothing was changed"),
+    ("53", "has too little of something: {said}", "look at the server's log"),
+    ("3D000", "does not exist", "create it: createdb NAME"),
+    ("3F000", "has no such schema", "runner migrate up"),
+    ("28", "refuses this user: {said}", "check user and password in the URL"),
+    ("42501", "may not be changed by this user: {said}", "GRANT what is missing, or name another user"),
+    ("42P01", "was never set up, or has an older schema: {said}", "runner migrate up"),
+    ("42703", "has an older schema: {said}", "runner migrate up"),
+    ("57P03", "is starting up or shutting down", "try again in a moment"),
+    ("57P", "has ended the connection: {said}", "try again in a moment"),
+    ("57014", "has broken a statement off: {said}", "try again"),
+    ("25P03", "has ended a connection that was idle for too long", "try again"),
+    ("58", "cannot be read or written: {said}", "look at the server's log"),
+    ("XX", "is damaged: {said}", "look at the server's log"),
+    ("08", "cannot be reached: {said}", "check that the server runs and that the URL is right"),
+)
+
+
+PASSING = {"40", "57P03", "57P", "25P03", "08"}
+
+
+def explain(error: Exception, place: str, busy: timedelta) -> Exception:
+    """`error` is the driver's own, or SQLAlchemy's around it."""
+    original = getattr(error, "orig", None) or error
+    said = (str(original).strip().splitlines() or [type(original).__name__])[0]
+    state = getattr(original, "sqlstate", None) or ""
+    for begins, meaning, remedy in MEANINGS:
+        if state.startswith(begins):
+            told = meaning.format(busy=busy.total_seconds(), said=said)
+            kind = BrokenOff if begins in PASSING else DatabaseUnavailable
+            return kind(f"the database {place} {told}", remedy)
+    if isinstance(error, (OperationalError, psycopg.OperationalError, InterfaceError, psycopg.InterfaceError)):
+        meaning, remedy = MEANINGS[-1][1:]
+        return BrokenOff(f"the database {place} {meaning.format(said=said)}", remedy)
+    return error

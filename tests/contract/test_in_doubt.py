@@ -1,0 +1,121 @@
+"""A connection that is lost as it commits: what was written is found again, by its token, and never written twice."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from sqlalchemy.exc import OperationalError
+
+from runner.domain.job import JobState
+from runner.domain.outcome import Cancelled, Completed, Failed, Outcome, Released, Snoozed
+from runner.domain.said import LogLine, Writes
+from runner.storage.claims import ClaimRequest, Lane
+from runner.storage.database import CommitInDoubt, Database
+from tests.contract.databases import everything
+from tests.contract.test_settle import settlement
+from tests.factories import HOUR, MINUTE, NOW, Stores, end, make_new_job, make_running, start
+
+REQUEST = ClaimRequest("w1", [Lane("default", "mail")], 2)
+OUTCOMES: list[Outcome] = [
+    Completed('{"a":1}'), Failed("ValueError: x"), Failed("y", for_good=True), Cancelled("no"), Snoozed(MINUTE),
+    Released(),
+]  # fmt: skip
+
+
+@contextmanager
+def unanswered(database: Database, *, is_written: bool) -> Iterator[None]:
+    """The next commits are carried out, or not; their answers are lost."""
+    commit: Callable[[Any], None] = database.server.commit
+
+    def lose(connection: Any) -> None:
+        if is_written:
+            commit(connection)
+        raise OperationalError("COMMIT", None, ConnectionResetError("server closed the connection unexpectedly"))
+
+    database.server.commit = lose  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        database.server.commit = commit  # type: ignore[method-assign]
+
+
+@pytest.mark.parametrize("is_written", [True, False], ids=["written", "lost"])
+@pytest.mark.parametrize("outcome", OUTCOMES, ids=lambda one: type(one).__name__)
+def test_an_end_in_doubt_is_written_once(
+    stores: Stores, database: Database, outcome: Outcome, is_written: bool
+) -> None:
+    """Settled again, it is told as written; the row and the history are those of one end."""
+    twin, run = make_running(stores), make_running(stores)
+    end(stores, twin, outcome)
+    batch = [settlement(run, outcome, NOW)._replace(writes=Writes(run, None, (LogLine(NOW, "info", "last words"),)))]
+
+    with unanswered(database, is_written=is_written), pytest.raises(CommitInDoubt):
+        stores.claims.settle(batch, NOW)
+    settled = stores.claims.settle(batch, NOW)
+
+    assert (set(settled.written), settled.lost) == ({run.id}, frozenset())
+    rows = everything(database)
+    mine, other = (
+        {**row, "id": 0, "claim_token": ""} for row in rows["background_jobs"] if row["id"] in (run.id, twin.id)
+    )
+    assert mine == other
+    assert len(rows["job_attempts"]) == 2 * (stores.jobs.get(run.id).status == "pending")
+    assert [line.message for line in stores.logs.lines(run.id)] == ["last words"]
+    assert stores.claims.settle(batch, NOW).lost == {run.id}, "the doubt is gone: it is somebody else's now"
+
+
+@pytest.mark.parametrize("is_written", [True, False], ids=["written", "lost"])
+def test_a_claim_in_doubt_is_not_forgotten(stores: Stores, is_written: bool) -> None:
+    """What was claimed without our knowing comes with the next claim: nobody else would ever take it from us."""
+    made = [one.id for one in stores.jobs.enqueue_many([make_new_job()] * 3, NOW)]
+
+    with unanswered(stores.database, is_written=is_written), pytest.raises(CommitInDoubt):
+        stores.claims.claim(REQUEST, NOW)
+    runs = stores.claims.claim(REQUEST, NOW)
+
+    assert [run.id for run in runs] == made[:2]
+    assert [run.run_number for run in runs] == [1, 1]
+    assert stores.jobs.counts()["running"] == 2
+    assert end(stores, runs[0], Completed()).lost == frozenset()
+
+
+def test_ends_and_claims_of_one_commit(stores: Stores) -> None:
+    """As a busy worker does it: both are there after the answer was lost twice."""
+    run = make_running(stores)
+    made = [one.id for one in stores.jobs.enqueue_many([make_new_job()] * 3, NOW)]
+    for _ in range(2):
+        with unanswered(stores.database, is_written=True), pytest.raises(CommitInDoubt):
+            stores.claims.settle([settlement(run, Completed("7"))], NOW, REQUEST)
+
+    settled = stores.claims.settle([settlement(run, Completed("7"))], NOW, REQUEST)
+
+    assert (set(settled.written), settled.lost) == ({run.id}, frozenset())
+    assert [one.id for one in settled.claimed] == made[:2]
+    assert stores.jobs.counts()["running"] == 2
+
+
+def test_what_a_rescue_has_ended_meanwhile_is_lost(stores: Stores) -> None:
+    """The token alone is no proof: another may have ended the run by it."""
+    run = make_running(stores)
+    with unanswered(stores.database, is_written=False), pytest.raises(CommitInDoubt):
+        stores.claims.settle([settlement(run, Completed("7"))], NOW)
+    end(Stores(stores.database), run, Failed("Job processor stopped responding", for_good=True))
+
+    assert stores.claims.settle([settlement(run, Completed("7"))], NOW).lost == {run.id}
+    assert stores.jobs.get(run.id).status == JobState.FAILED
+
+
+def test_what_was_rescued_from_a_claim_in_doubt_is_not_run(stores: Stores) -> None:
+    """It was ours, and is another's now."""
+    stores.jobs.enqueue(make_new_job(), NOW)
+    with unanswered(stores.database, is_written=True), pytest.raises(CommitInDoubt):
+        stores.claims.claim(REQUEST, NOW)
+    other = Stores(stores.database)
+    (run,) = other.claims.running_of(["w1"])
+    end(other, run, Released())
+    start(other, run.id, now=NOW + HOUR)
+
+    assert stores.claims.claim(REQUEST, NOW) == []
