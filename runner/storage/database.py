@@ -158,18 +158,19 @@ class Database:
 
         Where the bell hears what others commit, the answer costs nothing; it is yes now and then all the same.
         """
-        known: int | None = None
-        looked = -NET
+        known: tuple[str, int] | None = None
+        asked = -NET
 
         def changed() -> bool:
-            nonlocal known, looked
-            if self.bell.hears and time.monotonic() - looked < NET:
-                before, known = known, -self.bell.rung
+            nonlocal known, asked
+            before = known
+            if not self.bell.hears:
+                known = ("version", self.data_version())
+            elif time.monotonic() - asked < NET:
+                known = ("rung", self.bell.rung)
             else:
-                before, known = known, self.data_version()
-                if self.bell.hears:
-                    known, looked = -self.bell.rung, time.monotonic()
-                    return True
+                known, asked = ("rung", self.bell.rung), time.monotonic()
+                return True
             return known != before
 
         return changed

@@ -10,14 +10,19 @@ import pytest
 
 from tests.faults.soak import soak
 
+FORMS = [
+    ("sqlite", "kill", 400), ("sqlite", "stop", 300), ("postgresql", "kill", 300), ("postgresql", "restart", 500),
+    ("postgresql", "terminate", 500),
+]  # fmt: skip
 
-@pytest.mark.parametrize(("form", "jobs"), [("kill", 400), ("stop", 300)])
-def test_nothing_is_lost(form: str, jobs: int, tmp_path: Path) -> None:
-    """Four workers on one file, killed at random or stopped past the limit: 0 lost, 0 settled twice, 0 left running;
-    and the faults did happen."""
+
+@pytest.mark.parametrize(("database", "form", "jobs"), FORMS)
+def test_nothing_is_lost(database: str, form: str, jobs: int, tmp_path: Path) -> None:
+    """Four workers on one database, killed at random, stopped past the limit, or left by the server: 0 lost, 0 settled
+    twice, 0 left running; and the faults did happen."""
     seed = int(os.environ.get("RUNNER_SEED", random.SystemRandom().randrange(10**6)))
     print(f"RUNNER_SEED={seed}")
-    report = soak(form, tmp_path / "project", seed=seed, jobs=jobs)
+    report = soak(form, tmp_path / "project", seed=seed, jobs=jobs, on_postgresql=database == "postgresql")
 
     print(report)
     assert report.problems() == []
