@@ -59,7 +59,7 @@ class Postgres:
         self._busy_timeout = busy_timeout
         self._was_found = False
         self.url = url.set(drivername="postgresql").render_as_string(hide_password=False)
-        self.place = url.set(drivername="postgresql", password=None).render_as_string()
+        self.place = url.set(drivername="postgresql").render_as_string()  # with the password hidden
         self.missing = f"the database {self.place} was never set up", "runner apply sets it up"
 
     def engine(self, door: Door) -> Engine:

@@ -201,8 +201,9 @@ def test_a_duplicate_is_the_job_that_is_there(bench: Bench, engine: Engine, url:
 )
 def test_what_is_refused(bench: Bench, url: str, call: dict[str, Any], error: type[RunnerError], words: str) -> None:
     """Each wrong call raises an error that names the thing, and leaves no job."""
+    options = {name: value for name, value in call.items() if name != "type"}
     with pytest.raises(error) as caught:
-        runner.enqueue(call.pop("type"), database_url=url, **call)
+        runner.enqueue(call["type"], database_url=url, **options)
 
     assert words in caught.value.message
     assert bench.all_jobs() == []

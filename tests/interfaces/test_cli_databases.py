@@ -205,7 +205,7 @@ def test_a_folder_that_is_not_there(project: Project) -> None:
         ("sqlite:///:memory:", "in memory"),
         (":memory:", "in memory"),
         ("sqlite://", "in memory"),
-        ("postgresql://u:secret@host/db", "PostgreSQL comes with a later release"),
+        ("postgresql://u:secret@host/db?schema=Big", "no name for a schema: Big"),
         ("mysql://host/db", "no such database: mysql"),
         ("://", "not a database URL"),
     ],
@@ -218,3 +218,15 @@ def test_a_url_of_the_wrong_kind_is_wrong_usage(project: Project, url: str, said
     assert said in answer.err
     assert "\nhelp: " in answer.err
     assert "secret" not in answer.err
+
+
+@pytest.mark.parametrize("words", ["jobs list", "apply", "plan", "doctor", "status", "serve", "run-once"])
+def test_a_server_that_cannot_be_reached_is_told(project: Project, words: str) -> None:
+    """Which, and what to look at; a password in the URL is not repeated."""
+    answer = project.run("--database-url", "postgresql://u:secret@127.0.0.1:1/db", *words.split())
+    said = answer.out + answer.err
+    assert "the database postgresql://u:***@127.0.0.1:1/db cannot be reached" in said
+    assert "check that the server runs" in said
+    assert "secret" not in said
+    assert "Traceback" not in said
+    assert answer.code == (1 if words == "doctor" else 7)
