@@ -40,9 +40,11 @@ class Scheduler:
 
     def tick(self, now: datetime) -> float:
         """Decide every slot that has come; returns seconds until the next one, or the longest wait."""
-        for name in self.schedules.due(now):
-            self._fire(name, now)
         due = self.schedules.next_due()
+        if due is not None and due <= now:
+            for name in self.schedules.due(now):
+                self._fire(name, now)
+            due = self.schedules.next_due()
         return LONGEST_WAIT if due is None else min(max((due - now).total_seconds(), AGAIN), LONGEST_WAIT)
 
     def _fire(self, name: str, now: datetime) -> None:
