@@ -10,6 +10,7 @@ import json
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
@@ -127,7 +128,12 @@ def server(url: str, busy_timeout: timedelta) -> Server:
 
 
 def hot(connection: Connection) -> Hot:
-    kind = {"sqlite": "sqlite", "postgresql": "postgres"}[connection.dialect.name]
+    return _hot(connection.dialect.name)
+
+
+@cache
+def _hot(dialect: str) -> Hot:
+    kind = {"sqlite": "sqlite", "postgresql": "postgres"}[dialect]
     return cast("Hot", import_module(f"runner.storage.hot_{kind}"))
 
 
