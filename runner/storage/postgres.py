@@ -81,6 +81,7 @@ class Postgres:
             "lock_timeout": int(self._busy_timeout.total_seconds() * 1000),
             "idle_in_transaction_session_timeout": IDLE_IN_TRANSACTION,
             "plan_cache_mode": "force_custom_plan",  # a generic plan does not see that a partial index serves it
+            "jit": "off",  # to compile a claim takes longer than it runs
         }
         if self._schema:
             settings["search_path"] = self._schema
