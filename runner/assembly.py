@@ -130,7 +130,7 @@ def _beating(
 
 
 def _place_of_locks(app: App) -> Path:
-    """Beside the file; where there is none, where all processes of this machine look, for no other can try them."""
+    """Beside the file; where there is none, in a folder of this machine: from another nobody can try a lock."""
     return app.database.path if app.database.is_file else Path(tempfile.gettempdir()) / "runner"
 
 
@@ -186,7 +186,7 @@ def service(app: App, follower: Follower, roles: Roles, definitions: Definitions
 
 def _started(app: App, worker: Worker | None, roles: Roles, definitions: Definitions) -> ServiceStarted:
     revision = app.revisions.current()
-    library, is_affected = sqlite_library()
+    library, is_affected = sqlite_library() if app.database.is_file else (None, False)
     return ServiceStarted(
         runner.__version__,
         app.database.place,

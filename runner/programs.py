@@ -6,7 +6,7 @@ import os
 import threading
 from collections.abc import Mapping
 from contextlib import suppress
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ from runner.config.intake import Call, Intake, after
 from runner.domain.errors import NotFound, RunnerError, UsageError
 from runner.domain.job import Enqueued
 from runner.storage import poke
+from runner.storage.dialects import hot
 from runner.storage.enqueue import insert_jobs
 from runner.storage.revisions import current
 from runner.telemetry.traceparent import ambient
@@ -47,16 +48,20 @@ def enqueue(
     `delay` is seconds or a timedelta, `run_at` an aware datetime. Raises UnknownJobType, PayloadInvalid, UsageError,
     DatabaseUnavailable (all of them RunnerError, in `runner.domain.errors`).
     """
-    database = _open(database_url) if session is None else None
-    now = datetime.now(UTC) if database is None else database.now()
-    call = Call(priority, _run_at(run_at, delay, now), project_id, traceparent=ambient(os.environ))
-    if database is not None:
+
+    def enqueued(connection: Connection, now: datetime) -> Enqueued:
+        call = Call(priority, _run_at(run_at, delay, now), project_id, traceparent=ambient(os.environ))
+        return _enqueue(connection, type, payload, call, now)
+
+    if session is None:
+        database = _open(database_url)
+        now = database.now()
         with database.write() as connection:
-            return _enqueue(connection, type, payload, call, now)
-    assert session is not None
-    enqueued = _enqueue(session.connection(), type, payload, call, now)
+            return enqueued(connection, now)
+    connection = session.connection()
+    made = enqueued(connection, hot(connection).now(connection))
     poke.after_commit(session)
-    return enqueued
+    return made
 
 
 def create_engine(database_url: str | None = None) -> Engine:

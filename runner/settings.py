@@ -70,7 +70,9 @@ class _Setting:
 
 
 SETTINGS: dict[str, _Setting] = {
-    "database_url": _Setting(str, ("DATABASE_URL",), "a URL such as sqlite:///runner.db"),
+    "database_url": _Setting(
+        str, ("DATABASE_URL",), "a URL such as sqlite:///runner.db or postgresql://user@host/name"
+    ),
     "jobs_enabled": _Setting(switch, ("JOBS_ENABLED",), "true or false"),
     "concurrency": _Setting(
         whole, ("JOBS_CONCURRENCY", "MAX_CONCURRENT_JOBS"), "a whole number, from 1 to 10000", in_file=True

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -179,7 +180,7 @@ def apply(
     app = app_of(ctx)
     try:
         app.prepare()
-        at = moment(now)
+        at = app.now() if now is None else moment(now)
         made = make_plan(app.stored(), wanted, at, payload_problems=payload_problems)
         revision, is_new = app.reloader.apply(loaded, at, allow_removals=allow_removals, base=made.base_revision)
     finally:
@@ -199,10 +200,12 @@ def config(
     """Show the settings of this process and the resolved file, each value with its origin."""
     from runner.config.origins import origins
     from runner.settings import settings
+    from runner.telemetry.wording import without_password
 
     loaded = read_file(ctx, no_import=True)
     definitions = loaded.require()
     found = settings(ctx.obj, os.environ, definitions.runner)
+    found = replace(found, database_url=without_password(found.database_url))
     mine = [
         (name, getattr(found, name), found.origins.get(name, "default"))
         for name in found.__dataclass_fields__

@@ -60,7 +60,7 @@ def options(
         str | None,
         typer.Option(
             metavar="URL",
-            help="Where jobs are kept: sqlite:///FILE, or a path.  [default: runner.db beside the file]",
+            help="Where jobs are kept: FILE, sqlite:///FILE, or postgresql://...  [default: runner.db beside -c]",
         ),
     ] = None,
     version: Annotated[

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,9 +14,9 @@ import typer
 
 from runner.cli.config import AllowRemovals
 from runner.cli.main import cli
-from runner.cli.output import keep_stdout
+from runner.cli.output import keep_stdout, note
 from runner.cli.signals import stopping
-from runner.domain.errors import UsageError
+from runner.domain.errors import BrokenOff, UsageError
 
 if TYPE_CHECKING:
     from runner.app import App
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from runner.engine.notify import Notify
     from runner.engine.service import Service
     from runner.settings import Settings
+
+AGAIN = 0.5  # seconds between attempts to start
 
 
 @cli.command(short_help="Fire schedules and run jobs, until it is stopped.")
@@ -61,7 +64,7 @@ def serve(
     flags = ctx.obj | {"concurrency": concurrency}
     call = Call(flags, _names(queues), _names(exclude_queues), not no_scheduler, not no_worker, not no_sync, last_good,
                 allow_removals, metrics_port)  # fmt: skip
-    raise typer.Exit(call.serve())
+    raise typer.Exit(call.serve_when_it_answers())
 
 
 def _names(text: str | None) -> frozenset[str]:
@@ -81,6 +84,24 @@ class Call:
     last_good: bool
     allow_removals: bool
     metrics_port: int | None
+
+    def serve_when_it_answers(self) -> int:
+        """A server that starts or restarts at the same time as we do is waited for, as long as for one that is busy."""
+        from runner.settings import settings
+
+        deadline = time.monotonic() + settings(self.flags, os.environ).busy_timeout.total_seconds()
+        is_told = False
+        while True:
+            try:
+                return self.serve()
+            except BrokenOff as error:
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    raise
+                if not is_told:
+                    note(f"warning: {error.message}; it is tried for {left:.0f} s more")
+                    is_told = True
+                time.sleep(AGAIN)
 
     def serve(self) -> int:
         from runner.app import App

@@ -45,7 +45,9 @@ class Scheduler:
             for name in self.schedules.due(now):
                 self._fire(name, now)
             due = self.schedules.next_due()
-        return LONGEST_WAIT if due is None else min(max((due - now).total_seconds(), AGAIN), LONGEST_WAIT)
+        if due is None:
+            return LONGEST_WAIT
+        return min((due - now).total_seconds(), LONGEST_WAIT) if due > now else AGAIN
 
     def _fire(self, name: str, now: datetime) -> None:
         intake = self._intake()

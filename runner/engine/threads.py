@@ -40,7 +40,9 @@ class Threads:
         self._is_coming = False
         self._is_quick = False
         self._is_untold = False  # something has ended that the worker was not told of
-        self._pacer = _Pacer(self._look)
+        self._begun = 0
+        self._pacer: queue.SimpleQueue[bool] | None = None  # what calls the thread that looks
+        self._is_paced = False  # it looks
         self._ours = threading.local()
 
     def start(self, execution: Execution) -> None:
@@ -85,85 +87,70 @@ class Threads:
         began = time.monotonic()
         outcome = call(execution)
         self._is_quick = time.monotonic() - began < QUICK
-        if not self._waiting:
-            self._is_untold = False
-            self._done(execution, outcome, "settle")
-        elif self._is_quick:
-            self._is_untold = True
+        if self._waiting and self._is_quick:
             self._done(execution, outcome, "leave")
+            self._is_untold = True  # from here on: who is told of it before would find nothing
         else:
-            self._done(execution, outcome)
+            self._is_untold = False
+            self._done(execution, outcome, "wake" if self._waiting else "settle")
 
     def _next(self) -> Execution | None:
         with self._lock:
-            if not self._waiting:
-                self._idle += 1
-                return None
-            execution = self._waiting.popleft()
-            self._pacer.moves += 1
+            execution = self._waiting.popleft() if self._waiting else None
             try:
+                if self._is_untold or (self._is_quick and self._waiting):
+                    self._look_on()
                 if not self._is_quick:
                     self._call()
-                elif self._waiting:
-                    self._pacer.start()
             except RuntimeError:  # no more threads: who ends next takes the next
                 self._is_quick = False
+            if execution is None:
+                self._idle += 1
+            else:
+                self._begun += 1
             return execution
 
-    def _look(self, has_moved: bool) -> bool:
-        """Where nothing has moved, call who was not called. Whether there was anything to look at."""
+    def _look_on(self) -> None:
+        """Under the lock: from here on somebody looks."""
+        if self._is_paced:
+            return
+        if self._pacer is None:
+            bell: queue.SimpleQueue[bool] = queue.SimpleQueue()
+            threading.Thread(target=self._pace, args=(bell,), name="handler-pacer", daemon=True).start()
+            self._pacer = bell
+        self._is_paced = True
+        self._pacer.put(True)
+
+    def _pace(self, bell: queue.SimpleQueue[bool]) -> None:
+        """Every few milliseconds; ends after a while in which there was nothing to look at."""
+        while bell.get():
+            seen, lull = -1, 0
+            while self._is_paced:
+                time.sleep(LOOK)
+                with self._lock:
+                    is_empty = not self._waiting and not self._is_untold
+                    lull = lull + 1 if is_empty else 0
+                    self._is_paced = lull < LULL
+                    stands_still, seen = self._begun == seen and not is_empty, self._begun
+                if stands_still:
+                    self._go_on()
+
+    def _go_on(self) -> None:
+        """Call who was not called: a handler is not quick, and others wait behind it."""
         with self._lock:
             is_untold = self._is_untold
-            if not self._waiting and not is_untold:
-                return False
-            if has_moved:
-                return True
             self._is_quick = self._is_untold = False
             with contextlib.suppress(RuntimeError):
                 self._call()
         if is_untold:
             self._ring()
-        return True
 
     def close(self) -> None:
-        self._pacer.close()
         with self._lock:
+            if self._pacer is not None:
+                self._pacer.put(False)
             for _ in range(self._count):
                 self._bell.put(False)
-
-
-class _Pacer:
-    """Looks every few milliseconds while there is something to look at. `moves` counts what was begun."""
-
-    def __init__(self, look: Callable[[bool], bool]) -> None:
-        self._look = look
-        self._bell: queue.SimpleQueue[bool] = queue.SimpleQueue()
-        self._thread: threading.Thread | None = None
-        self._is_looking = False
-        self.moves = 0
-
-    def start(self) -> None:
-        """Under the lock of the threads."""
-        if self._is_looking:
-            return
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._serve, name="handler-pacer", daemon=True)
-            self._thread.start()
-        self._is_looking = True
-        self._bell.put(True)
-
-    def _serve(self) -> None:
-        while self._bell.get():
-            seen, lull = -1, 0
-            while lull < LULL:
-                time.sleep(LOOK)
-                moves = self.moves
-                lull = 0 if self._look(moves != seen) else lull + 1
-                seen = moves
-            self._is_looking = False
-
-    def close(self) -> None:
-        self._bell.put(False)
 
 
 def call(execution: Execution) -> Outcome:

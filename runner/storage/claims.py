@@ -108,7 +108,7 @@ class ClaimStore:
             self._ends_in_doubt |= {(one.run.id, one.run.claim_token) for one in settlements}
             self._claims_in_doubt = list(claimed)
             raise
-        self._ends_in_doubt.clear()
+        self._ends_in_doubt -= {(one.run.id, one.run.claim_token) for one in settlements}
         self._claims_in_doubt.clear()
 
     def _claim_more(self, connection: Connection, request: ClaimRequest, claimed: list[Run], now: datetime) -> None:

@@ -16,6 +16,7 @@ from runner.domain.errors import Conflict, DatabaseUnavailable
 from runner.domain.job import JobState
 from runner.domain.job_rows import Job
 from runner.storage.database import Database
+from runner.storage.dialects import hot
 from runner.storage.migrations import METADATA
 from runner.storage.setup import prepare, require_current
 
@@ -44,7 +45,7 @@ def copy_all(source: Database, target: Database, told: Callable[[Copied], None] 
         _refuse_what_is_full(target, writing)
         for table in METADATA.sorted_tables:
             _copy(reading, writing, table, select(table))
-            _go_on_counting(writing, table)
+            _go_on_counting(reading, writing, table)
             before, after = _sum(reading, table), _sum(writing, table)
             if before != after:
                 raise DatabaseUnavailable(
@@ -69,6 +70,7 @@ def copy_open(connection: Connection, path: Path) -> None:
                     rows = rows.where(JOBS.c.status.in_((JobState.PENDING, JobState.RUNNING)))
                 if table.name not in SAID:
                     _copy(connection, writing, table, rows)
+                    _go_on_counting(connection, writing, table)
     finally:
         target.close()
 
@@ -92,15 +94,14 @@ def _batches(connection: Connection, rows: Select[Any]) -> Iterator[list[dict[st
         yield [dict(row) for row in batch]
 
 
-def _go_on_counting(connection: Connection, table: Table) -> None:
-    """New rows get ids above those that were copied, and above those that the source has deleted since."""
-    if table.autoincrement_column is None or connection.dialect.name != "postgresql":
-        return
+def _go_on_counting(source: Connection, target: Connection, table: Table) -> None:
+    """New rows get numbers that were never given, also where the last ones were deleted since: `job-7` is one job."""
     column = table.autoincrement_column
-    sequence = func.pg_get_serial_sequence(table.name, column.name)
-    last = connection.execute(select(func.max(column))).scalar()
-    if last is not None:
-        connection.execute(select(func.setval(sequence, last)))
+    if column is None:
+        return
+    last = max(hot(source).counted(source, table), source.execute(select(func.max(column))).scalar() or 0)
+    if last:
+        hot(target).count_from(target, table, last)
 
 
 def _sum(connection: Connection, table: Table) -> Copied:

@@ -23,6 +23,7 @@ from runner.storage import dialects, poke
 BUSY_TIMEOUT = timedelta(seconds=15)
 CLOCK_KEPT = 60.0  # seconds for which what the database's clock said is trusted
 PAUSES = (0.05, 0.25, 1.0)  # seconds before what was broken off is tried again
+CLOCK_AGAIN = 1.0  # seconds until it is asked again, where it could not be asked
 NET = 5.0  # seconds after which who hears of every commit looks all the same
 
 
@@ -71,7 +72,7 @@ class Database:
         self._watchers = 0
         self._there: Hashable | None = None  # which our connections have open
         self._files = self._held_of = 0
-        self._offset, self._clock_read = timedelta(0), -CLOCK_KEPT
+        self._offset, self._clock_due = timedelta(0), 0.0
 
     @property
     def place(self) -> str:
@@ -118,7 +119,7 @@ class Database:
                 yield held
                 names = self.bell.whom(held) if poke.was_marked(held) else None
                 is_committing = True
-                self.server.commit(held)
+                dialects.commit(held)
             except BaseException as error:
                 if held is not None:
                     held.close()  # whatever state it is in; that rolls back
@@ -208,10 +209,11 @@ class Database:
         """The time by which all go who share this database, from its clock as it was a minute ago at most."""
         if self.is_file:
             return datetime.now(UTC)
-        if time.monotonic() - self._clock_read >= CLOCK_KEPT:
-            self._clock_read = time.monotonic()
+        if time.monotonic() >= self._clock_due:
+            self._clock_due = time.monotonic() + CLOCK_AGAIN
             with suppress(RunnerError):  # while it cannot be asked, its clock is where it was
                 self._offset = self.clock_offset()
+                self._clock_due = time.monotonic() + CLOCK_KEPT
         return datetime.now(UTC) + self._offset
 
     def clock_offset(self) -> timedelta:
@@ -220,7 +222,7 @@ class Database:
             return timedelta(0)
         with self.read() as connection:
             began = datetime.now(UTC)
-            told = self.server.now(connection)
+            told = dialects.hot(connection).now(connection)
             return told - (began + (datetime.now(UTC) - began) / 2)
 
     def trouble(self) -> str | None:

@@ -38,6 +38,7 @@ class Server(Protocol):
     url: str
     place: str  # what messages call it
     missing: tuple[str, str]  # that it was never set up, and the remedy
+    elsewhere: str  # how another place is named, where this one is taken
     file: Path | None  # where it is a file
     faults: tuple[type[Exception], ...]
 
@@ -50,8 +51,6 @@ class Server(Protocol):
 
     def alone(self, connection: Connection) -> None:
         """From here to the end of the transaction nobody else who asks for it is at work."""
-
-    def commit(self, connection: Connection) -> None: ...
 
     def is_alive(self, connection: Connection, idle: float) -> bool:
         """Whether a held connection can be used, which was last used so many seconds ago."""
@@ -76,9 +75,6 @@ class Server(Protocol):
     def trouble(self, connection: Connection) -> str | None:
         """What a quick check finds wrong, or None."""
 
-    def now(self, connection: Connection) -> datetime:
-        """The clock by which all machines go that share this database."""
-
     def sizes(self, connection: Connection) -> dict[str, Any]:
         """Bytes of the database and of its write-ahead log, and its journal mode; None where that means nothing."""
 
@@ -88,6 +84,9 @@ class Server(Protocol):
 
 class Hot(Protocol):
     """The statements that each job passes through once, by the driver itself: a module for each database."""
+
+    def now(self, connection: Connection) -> datetime:
+        """The clock by which all machines go that share this database."""
 
     def claim(
         self, connection: Connection, lanes: Lanes, free: int, schedules: frozenset[str] | None, token: str,
@@ -110,6 +109,12 @@ class Hot(Protocol):
     def insert_many(self, connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> Sequence[int]:
         """Insert rows, at least one, and give their ids in order."""
 
+    def counted(self, connection: Connection, table: Table) -> int:
+        """The highest number that the table's counter has given; 0 where it has none, or has given none."""
+
+    def count_from(self, connection: Connection, table: Table, last: int) -> None:
+        """The next number is above `last`, where the table has a counter."""
+
 
 def server(url: str, busy_timeout: timedelta) -> Server:
     """The server of a URL; a bare path is taken for a SQLite file."""
@@ -125,6 +130,13 @@ def server(url: str, busy_timeout: timedelta) -> Server:
             f"no such database: {parsed.get_backend_name()}", "write sqlite:///runner.db or postgresql://HOST/NAME"
         )
     return cast("Server", import_module(f"runner.storage.{kind}").server(parsed, busy_timeout))
+
+
+def commit(connection: Connection) -> None:
+    """By the driver itself: SQLAlchemy's own takes as long as a claim. It takes note where it has seen a statement."""
+    connection.connection.driver_connection.commit()  # type: ignore[union-attr]
+    if connection.in_transaction():
+        connection.commit()
 
 
 def hot(connection: Connection) -> Hot:

@@ -57,7 +57,7 @@ wanted AS (
 quota AS MATERIALIZED (
   SELECT queue, type, priority, lim, count(*) AS many FROM wanted GROUP BY queue, type, priority, lim),
 picked AS MATERIALIZED (
-  SELECT i.id, q.lim FROM quota q CROSS JOIN LATERAL (
+  SELECT i.id FROM quota q CROSS JOIN LATERAL (
     SELECT j.id FROM background_jobs j
     WHERE j.status = 'pending' AND j.waiting_for IS NULL
       AND j.queue = q.queue AND j.type = q.type AND j.priority = q.priority AND j.run_at <= %(now)s {only}
@@ -137,6 +137,11 @@ def finish(connection: Connection, ends: Sequence[End], now: datetime) -> list[b
     return [end[5] in written for end in ends]
 
 
+def now(connection: Connection) -> datetime:
+    told: datetime = _cursor(connection).execute("SELECT clock_timestamp()").fetchone()[0]
+    return told.astimezone(UTC)
+
+
 def hold(connection: Connection, schedules: Sequence[str]) -> None:
     """In the order of their names: who holds one never waits for who waits for it."""
     _cursor(connection).execute(HOLD, (sorted(schedules),))
@@ -165,6 +170,29 @@ def insert_many(connection: Connection, table: Table, rows: Sequence[Mapping[str
         for job_id, row in zip(ids, rows, strict=True):
             copy.write_row((job_id, *(_copied(column, row[column.name]) for column in columns)))
     return ids
+
+
+def counted(connection: Connection, table: Table) -> int:
+    cursor, sequence = _sequence(connection, table)
+    if sequence is None:
+        return 0
+    last, was_called = cursor.execute(f"SELECT last_value, is_called FROM {sequence}").fetchone()
+    return int(last) if was_called else 0
+
+
+def count_from(connection: Connection, table: Table, last: int) -> None:
+    cursor, sequence = _sequence(connection, table)
+    if sequence is not None:
+        cursor.execute("SELECT setval(%s, %s)", (sequence, last))
+
+
+def _sequence(connection: Connection, table: Table) -> tuple[Any, str | None]:
+    """Its name as SQL writes it, or None."""
+    column = table.autoincrement_column
+    cursor = _cursor(connection)
+    if column is None:
+        return cursor, None
+    return cursor, cursor.execute("SELECT pg_get_serial_sequence(%s, %s)", (table.name, column.name)).fetchone()[0]
 
 
 def _copied(column: Column[Any], value: Any) -> Any:

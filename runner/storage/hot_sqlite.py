@@ -115,6 +115,11 @@ def finish(connection: Connection, ends: Sequence[End], now: datetime) -> list[b
     return [cursor.execute(FINISH, (*end, at)).rowcount == 1 for end in ends]
 
 
+def now(connection: Connection) -> datetime:
+    """Of this machine: there is no other."""
+    return datetime.now(UTC)
+
+
 def hold(connection: Connection, schedules: Sequence[str]) -> None:
     """Nobody else writes."""
 
@@ -139,6 +144,26 @@ def insert_many(connection: Connection, table: Table, rows: Sequence[Mapping[str
     connection.execute(insert(table), rows)
     last = int(connection.exec_driver_sql("SELECT last_insert_rowid()").scalar_one())
     return range(last - len(rows) + 1, last + 1)
+
+
+def counted(connection: Connection, table: Table) -> int:
+    if not _has_counter(table):
+        return 0
+    found = _cursor(connection).execute("SELECT seq FROM sqlite_sequence WHERE name = ?", (table.name,)).fetchone()
+    return int(found[0]) if found else 0
+
+
+def count_from(connection: Connection, table: Table, last: int) -> None:
+    if not _has_counter(table):
+        return
+    cursor = _cursor(connection)
+    cursor.execute("DELETE FROM sqlite_sequence WHERE name = ?", (table.name,))  # where it has none yet, too
+    cursor.execute("INSERT INTO sqlite_sequence (name, seq) VALUES (?, ?)", (table.name, last))
+
+
+def _has_counter(table: Table) -> bool:
+    """Of other tables the next number is one above the highest."""
+    return bool(table.dialect_options["sqlite"]["autoincrement"])
 
 
 def _picked(

@@ -110,9 +110,10 @@ class Listener:
     def close(self) -> None:
         self._is_closed = True
         os.write(self._close, b"\0")
-        self._thread.join()
-        os.close(self._close)
-        os.close(self._closing)
+        self._thread.join(PROOF)
+        if not self._thread.is_alive():  # else it waits for a server that does not answer, and ends with the process
+            os.close(self._close)
+            os.close(self._closing)
 
     def _serve(self) -> None:
         pause = AGAIN[0]

@@ -9,7 +9,7 @@ import json
 import re
 import threading
 from collections.abc import Hashable
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +60,7 @@ class Postgres:
         self._was_found = False
         self.url = url.set(drivername="postgresql").render_as_string(hide_password=False)
         self.place = url.set(drivername="postgresql").render_as_string()  # with the password hidden
+        self.elsewhere = "give our tables a schema of their own: ?schema=runner in the URL"
         self.missing = f"the database {self.place} was never set up", "runner apply sets it up"
 
     def engine(self, door: Door) -> Engine:
@@ -121,11 +122,6 @@ class Postgres:
             return False
         return True
 
-    def commit(self, connection: Connection) -> None:
-        connection.connection.driver_connection.commit()  # type: ignore[union-attr]
-        if connection.in_transaction():
-            connection.commit()
-
     def alone(self, connection: Connection) -> None:
         connection.execute(_ALONE, {"key": ALONE})
 
@@ -156,8 +152,9 @@ class Postgres:
                         f"the server of {self.place} is PostgreSQL {connection.info.server_version // 10_000}",
                         f"it takes {OLDEST} or newer",
                     )
-                if self._schema:
-                    connection.execute(f"CREATE SCHEMA IF NOT EXISTS {self._schema}")  # letters, digits, underscores
+                if self._schema:  # letters, digits and underscores; who comes at the same time waits for the lock
+                    connection.execute("SELECT pg_advisory_lock(%s, 0)", (ALONE,))
+                    connection.execute(f"CREATE SCHEMA IF NOT EXISTS {self._schema}")
         except psycopg.Error as error:
             raise self.explain(error) from error
 
@@ -170,10 +167,6 @@ class Postgres:
         """A server checks its pages itself."""
         return None
 
-    def now(self, connection: Connection) -> datetime:
-        now: datetime = connection.execute(_NOW).scalar_one()
-        return now
-
     def sizes(self, connection: Connection) -> dict[str, Any]:
         from runner.storage.health_postgres import size
 
@@ -184,7 +177,6 @@ class Postgres:
 
 
 _ALONE = text("SELECT pg_advisory_xact_lock(:key, hashtext(current_schema()))")
-_NOW = text("SELECT clock_timestamp()")
 _TABLES = text("SELECT tablename FROM pg_tables WHERE schemaname = current_schema()")
 _IS_THERE = """
 SELECT 1 FROM pg_tables WHERE schemaname = current_schema()
@@ -217,12 +209,24 @@ MEANINGS: tuple[tuple[str, str, str], ...] = (
 
 PASSING = {"40", "57P03", "57P", "25P03", "08"}
 
+# What libpq says where no connection was made: it keeps the SQLSTATE to itself.
+REFUSALS = (
+    (re.compile(r'database "[^"]*" does not exist'), "3D000"),
+    (
+        re.compile(r"authentication failed|no pg_hba.conf entry|role \"[^\"]*\" (does not exist|is not permitted)"),
+        "28000",
+    ),
+    (re.compile(r"too many (clients|connections)|remaining connection slots"), "53300"),
+    (re.compile(r"the database system is"), "57P03"),
+    (re.compile(r"no password supplied"), "28000"),
+)
+
 
 def explain(error: Exception, place: str, busy: timedelta) -> Exception:
     """`error` is the driver's own, or SQLAlchemy's around it."""
     original = getattr(error, "orig", None) or error
     said = (str(original).strip().splitlines() or [type(original).__name__])[0]
-    state = getattr(original, "sqlstate", None) or ""
+    state = getattr(original, "sqlstate", None) or _state_of(str(original))
     for begins, meaning, remedy in MEANINGS:
         if state.startswith(begins):
             told = meaning.format(busy=busy.total_seconds(), said=said)
@@ -232,3 +236,7 @@ def explain(error: Exception, place: str, busy: timedelta) -> Exception:
         meaning, remedy = MEANINGS[-1][1:]
         return BrokenOff(f"the database {place} {meaning.format(said=said)}", remedy)
     return error
+
+
+def _state_of(said: str) -> str:
+    return next((state for pattern, state in REFUSALS if pattern.search(said)), "")

@@ -58,5 +58,5 @@ def _version(connection: Connection) -> str | None:
 
 def _foreign(database: Database, why: str) -> DatabaseUnavailable:
     return DatabaseUnavailable(
-        f"the database {database.place} belongs to something else: {why}", "name another file with --database-url"
+        f"the database {database.place} belongs to something else: {why}", database.server.elsewhere
     )

@@ -11,7 +11,7 @@ import stat
 import threading
 import time
 from collections.abc import Hashable
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,7 @@ class Sqlite:
     def __init__(self, file: Path, busy_timeout: timedelta) -> None:
         self.file = file
         self.place = str(file)
+        self.elsewhere = "name another file with --database-url"
         self.missing = f"there is no database at {file} yet", "runner apply creates it"
         self.url = f"sqlite:///{file}"
         self._busy_timeout = busy_timeout
@@ -65,12 +66,6 @@ class Sqlite:
 
     def is_alive(self, connection: Connection, idle: float) -> bool:
         return True
-
-    def commit(self, connection: Connection) -> None:
-        """End what `begin` began; SQLAlchemy takes note where it has seen a statement."""
-        connection.connection.driver_connection.commit()  # type: ignore[union-attr]
-        if connection.in_transaction():
-            connection.commit()
 
     def alone(self, connection: Connection) -> None:
         """Every writer is."""
@@ -121,10 +116,6 @@ class Sqlite:
     def trouble(self, connection: Connection) -> str | None:
         said = str(connection.execute(text("PRAGMA quick_check(1)")).scalar_one())
         return None if said == "ok" else said
-
-    def now(self, connection: Connection) -> datetime:
-        """Of this machine: there is no other."""
-        return datetime.now(UTC)
 
     def sizes(self, connection: Connection) -> dict[str, Any]:
         mode = str(connection.execute(text("PRAGMA journal_mode")).scalar_one())

@@ -22,6 +22,11 @@ QUIET = (told.JobStarted, told.JobProgressed)  # told on `debug` alone
 SHOWN = 20  # problems of a file that one line carries
 
 
+def without_password(url: str) -> str:
+    """A URL as it may be shown."""
+    return PASSWORD.sub(r"\1:***@", url)
+
+
 @dataclass(frozen=True, slots=True)
 class Line:
     """One line. `details` are whole lines of their own where people read."""
@@ -149,7 +154,7 @@ def _of_loop(event: told.Event) -> Iterator[Line]:
 def _started(event: told.ServiceStarted) -> Iterator[Line]:
     given: dict[str, Any] = {
         "version": event.version,
-        "database": PASSWORD.sub(r"\1:***@", event.database),
+        "database": without_password(event.database),
         "revision": event.revision,
         "concurrency": event.concurrency,
         "queues": ",".join(event.queues) or "all",

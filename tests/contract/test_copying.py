@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import delete, update
 
 from runner.domain.errors import Conflict, DatabaseUnavailable
 from runner.domain.job import JobState, UniqueKey
 from runner.domain.outcome import Completed, Failed
 from runner.domain.said import LogLine, OutputPiece, Progress, Writes
 from runner.storage import copying
-from runner.storage.copying import copy_all
+from runner.storage.copying import JOBS, copy_all
 from runner.storage.database import Database
 from runner.storage.setup import HEAD, version
 from tests.contract.databases import DIALECTS, everything
@@ -79,6 +79,17 @@ def test_everything_is_moved_and_the_work_goes_on(stores: Stores, database: Data
     run = make_running(there, worker_id="w1")
     assert there.logs.write([Writes(run, None, (LogLine(NOW, "info", "on"),))]) == set()
     assert end(there, run, Completed("1")).lost == frozenset()
+
+
+def test_numbers_are_not_given_twice(stores: Stores, database: Database, other: Database) -> None:
+    """`job-7` is one job, also where the newest were deleted before the copy."""
+    made = [one.id for one in stores.jobs.enqueue_many([make_new_job()] * 5, NOW)]
+    with database.write() as connection:
+        connection.execute(delete(JOBS).where(JOBS.c.id > made[2]))
+
+    copy_all(database, other)
+
+    assert Stores(other).jobs.enqueue(make_new_job(), NOW).id == made[-1] + 1
 
 
 def there_is_all() -> Any:

@@ -12,6 +12,7 @@ from sqlalchemy.exc import OperationalError
 from runner.domain.job import JobState
 from runner.domain.outcome import Cancelled, Completed, Failed, Outcome, Released, Snoozed
 from runner.domain.said import LogLine, Writes
+from runner.storage import dialects
 from runner.storage.claims import ClaimRequest, Lane
 from runner.storage.database import CommitInDoubt, Database
 from tests.contract.databases import everything
@@ -26,20 +27,18 @@ OUTCOMES: list[Outcome] = [
 
 
 @contextmanager
-def unanswered(database: Database, *, is_written: bool) -> Iterator[None]:
+def unanswered(*, is_written: bool) -> Iterator[None]:
     """The next commits are carried out, or not; their answers are lost."""
-    commit: Callable[[Any], None] = database.server.commit
+    commit: Callable[[Any], None] = dialects.commit
 
     def lose(connection: Any) -> None:
         if is_written:
             commit(connection)
         raise OperationalError("COMMIT", None, ConnectionResetError("server closed the connection unexpectedly"))
 
-    database.server.commit = lose  # type: ignore[method-assign]
-    try:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(dialects, "commit", lose)
         yield
-    finally:
-        database.server.commit = commit  # type: ignore[method-assign]
 
 
 @pytest.mark.parametrize("is_written", [True, False], ids=["written", "lost"])
@@ -52,7 +51,7 @@ def test_an_end_in_doubt_is_written_once(
     end(stores, twin, outcome)
     batch = [settlement(run, outcome, NOW)._replace(writes=Writes(run, None, (LogLine(NOW, "info", "last words"),)))]
 
-    with unanswered(database, is_written=is_written), pytest.raises(CommitInDoubt):
+    with unanswered(is_written=is_written), pytest.raises(CommitInDoubt):
         stores.claims.settle(batch, NOW)
     settled = stores.claims.settle(batch, NOW)
 
@@ -72,7 +71,7 @@ def test_a_claim_in_doubt_is_not_forgotten(stores: Stores, is_written: bool) -> 
     """What was claimed without our knowing comes with the next claim: nobody else would ever take it from us."""
     made = [one.id for one in stores.jobs.enqueue_many([make_new_job()] * 3, NOW)]
 
-    with unanswered(stores.database, is_written=is_written), pytest.raises(CommitInDoubt):
+    with unanswered(is_written=is_written), pytest.raises(CommitInDoubt):
         stores.claims.claim(REQUEST, NOW)
     runs = stores.claims.claim(REQUEST, NOW)
 
@@ -87,7 +86,7 @@ def test_ends_and_claims_of_one_commit(stores: Stores) -> None:
     run = make_running(stores)
     made = [one.id for one in stores.jobs.enqueue_many([make_new_job()] * 3, NOW)]
     for _ in range(2):
-        with unanswered(stores.database, is_written=True), pytest.raises(CommitInDoubt):
+        with unanswered(is_written=True), pytest.raises(CommitInDoubt):
             stores.claims.settle([settlement(run, Completed("7"))], NOW, REQUEST)
 
     settled = stores.claims.settle([settlement(run, Completed("7"))], NOW, REQUEST)
@@ -100,7 +99,7 @@ def test_ends_and_claims_of_one_commit(stores: Stores) -> None:
 def test_what_a_rescue_has_ended_meanwhile_is_lost(stores: Stores) -> None:
     """The token alone is no proof: another may have ended the run by it."""
     run = make_running(stores)
-    with unanswered(stores.database, is_written=False), pytest.raises(CommitInDoubt):
+    with unanswered(is_written=False), pytest.raises(CommitInDoubt):
         stores.claims.settle([settlement(run, Completed("7"))], NOW)
     end(Stores(stores.database), run, Failed("Job processor stopped responding", for_good=True))
 
@@ -111,7 +110,7 @@ def test_what_a_rescue_has_ended_meanwhile_is_lost(stores: Stores) -> None:
 def test_what_was_rescued_from_a_claim_in_doubt_is_not_run(stores: Stores) -> None:
     """It was ours, and is another's now."""
     stores.jobs.enqueue(make_new_job(), NOW)
-    with unanswered(stores.database, is_written=True), pytest.raises(CommitInDoubt):
+    with unanswered(is_written=True), pytest.raises(CommitInDoubt):
         stores.claims.claim(REQUEST, NOW)
     other = Stores(stores.database)
     (run,) = other.claims.running_of(["w1"])
@@ -119,3 +118,16 @@ def test_what_was_rescued_from_a_claim_in_doubt_is_not_run(stores: Stores) -> No
     start(other, run.id, now=NOW + HOUR)
 
     assert stores.claims.claim(REQUEST, NOW) == []
+
+
+def test_an_end_in_doubt_is_known_after_a_claim(stores: Stores) -> None:
+    """A worker that claims meanwhile does not take its own end for somebody else's."""
+    run = make_running(stores)
+    with unanswered(is_written=True), pytest.raises(CommitInDoubt):
+        stores.claims.settle([settlement(run, Completed("7"))], NOW)
+    stores.jobs.enqueue(make_new_job(), NOW)
+    assert len(stores.claims.claim(REQUEST, NOW)) == 1
+
+    settled = stores.claims.settle([settlement(run, Completed("7"))], NOW)
+
+    assert (set(settled.written), settled.lost) == ({run.id}, frozenset())

@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 
 import runner
 from runner.engine.wake import hear
-from runner.storage import notify
+from runner.storage import hot_postgres, notify
 from runner.storage.database import Database
 from runner.storage.poke import CHANNEL
 from tests.engine.bench import Bench, eventually, kind, make_bench, on
@@ -148,10 +148,10 @@ def test_where_nothing_is_heard_the_worker_looks_by_itself(bench: Bench, monkeyp
 
 def test_the_database_tells_the_time(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """All machines go by its clock, whatever their own says."""
+    assert abs(bench.app.database.clock_offset()) < timedelta(seconds=10)
     database = Database(bench.app.database.url)
-    real = database.server.now
-    monkeypatch.setattr(database.server, "now", lambda connection: real(connection) + timedelta(hours=1))
+    real = hot_postgres.now
+    monkeypatch.setattr(hot_postgres, "now", lambda connection: real(connection) + timedelta(hours=1))
     ahead = database.now() - datetime.now(UTC)
     assert timedelta(minutes=59, seconds=50) < ahead < timedelta(minutes=60, seconds=10)
-    assert abs(bench.app.database.clock_offset()) < timedelta(seconds=10)
     database.close()

@@ -61,4 +61,4 @@ def test_the_pacer_looks_only_while_there_is_something_to_look_at(bench: Bench) 
     """An idle worker wakes nobody."""
     with begun_at_once(bench, "ok", "hold") as (backend, (quick, _)):
         eventually(lambda: bench.state(quick) == "completed")
-        eventually(lambda: not backend._pacer._is_looking)
+        eventually(lambda: backend._pacer is not None and not backend._is_paced)

@@ -223,7 +223,9 @@ def test_a_url_of_the_wrong_kind_is_wrong_usage(project: Project, url: str, said
 @pytest.mark.parametrize("words", ["jobs list", "apply", "plan", "doctor", "status", "serve", "run-once"])
 def test_a_server_that_cannot_be_reached_is_told(project: Project, words: str) -> None:
     """Which, and what to look at; a password in the URL is not repeated."""
-    answer = project.run("--database-url", "postgresql://u:secret@127.0.0.1:1/db", *words.split())
+    answer = project.run(
+        "--database-url", "postgresql://u:secret@127.0.0.1:1/db", *words.split(), RUNNER_BUSY_TIMEOUT="300ms"
+    )
     said = answer.out + answer.err
     assert "the database postgresql://u:***@127.0.0.1:1/db cannot be reached" in said
     assert "check that the server runs" in said
