@@ -9,12 +9,13 @@ from fastapi.routing import APIRoute
 
 from runner.api.actions import actions
 from runner.api.bodies import ProblemBody
+from runner.api.events import events
 from runner.api.health import health
 from runner.api.jobs import jobs
 from runner.http import problems
 from runner.http.doors import Doors
 
-ROUTERS = (actions, jobs, health)  # the fixed words before `{job_id}`
+ROUTERS = (actions, jobs, events, health)  # the fixed words before `{job_id}`
 
 
 def application(doors: Doors, version: str) -> FastAPI:

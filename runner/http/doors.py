@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Any
@@ -17,6 +17,7 @@ from runner.domain.errors import NotFound
 from runner.domain.job import Enqueued
 from runner.domain.job_rows import Job
 from runner.domain.plan import Stored
+from runner.http.hub import Hub
 from runner.http.limits import Places
 from runner.storage.access import AccessStore
 from runner.storage.idempotency import OnceStore
@@ -61,6 +62,7 @@ class Doors:
     stored: Callable[[], Stored]
     environ: Mapping[str, str]
     streams: Places
+    hub: Hub
 
     def job(self, job_id: int, caller: Caller) -> Job:
         """One that the caller may see. What belongs to others is not there."""
@@ -95,9 +97,3 @@ async def _doors(request: Request) -> Doors:
 
 
 In = Annotated[Doors, Depends(_doors)]
-
-
-def lines_of(doors: Doors, job_id: int, after: int, limit: int) -> Iterator[dict[str, Any]]:
-    """Lines of a job as the command line gives them."""
-    for line in doors.logs.lines(job_id, after=after, limit=limit):
-        yield line.model_dump(exclude={"job_id"})

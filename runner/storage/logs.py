@@ -37,6 +37,13 @@ class LogStore:
         with self._database.read() as connection:
             return [JobLog(**row) for row in connection.execute(statement).mappings()]
 
+    def newest(self, job_id: int, upto: int, limit: int) -> list[JobLog]:
+        """The last lines with an id of at most `upto`, in order."""
+        mine = select(LOGS).where(LOGS.c.job_id == job_id, LOGS.c.id <= upto)
+        with self._database.read() as connection:
+            rows = connection.execute(mine.order_by(LOGS.c.id.desc()).limit(limit)).mappings().all()
+        return [JobLog(**row) for row in reversed(rows)]
+
     def outputs(self, job_id: int) -> dict[str, tuple[str, bytes]]:
         """Name -> (media type, whole content) of what a job has shown."""
         statement = select(OUTPUTS).where(OUTPUTS.c.job_id == job_id).order_by(OUTPUTS.c.id)
