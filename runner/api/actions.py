@@ -7,7 +7,7 @@ from typing import Any
 
 from starlette.responses import Response
 
-from runner.api import bodies
+from runner.api import answers, bodies
 from runner.api.intake import enqueue
 from runner.api.jobs import Id, KeyHeader, TraceHeader, conditions, enqueued
 from runner.api.routing import WITH_BODY, problems, router
@@ -22,15 +22,15 @@ actions = router("/api/jobs", "jobs")
 
 REASON = "cancelled over HTTP"
 ASKED: dict[int | str, dict[str, Any]] = {
-    202: {"model": bodies.StateBody, "description": "It runs, and is asked to stop"}
+    202: {"model": answers.StateBody, "description": "It runs, and is asked to stop"}
 }
 DUPLICATES: dict[int | str, dict[str, Any]] = {
-    200: {"model": bodies.BulkAnswer, "description": "All were there already"}
+    200: {"model": answers.BulkAnswer, "description": "All were there already"}
 }
 
 
 @actions.post(
-    "/bulk", status_code=201, response_model=bodies.BulkAnswer, summary="Enqueue up to 1,000 jobs, all or none",
+    "/bulk", status_code=201, response_model=answers.BulkAnswer, summary="Enqueue up to 1,000 jobs, all or none",
     responses=DUPLICATES | problems(*WITH_BODY, 404, 409),
 )  # fmt: skip
 def bulk(
@@ -40,14 +40,14 @@ def bulk(
     return Json({"jobs": [enqueued(one) for one in made]}, 200 if all(one.duplicate for one in made) else 201)
 
 
-@actions.post("/{job_id}/cancel", response_model=bodies.StateBody, summary="Cancel a job",
+@actions.post("/{job_id}/cancel", response_model=answers.StateBody, summary="Cancel a job",
               responses=ASKED | problems(*WITH_BODY, 404, 409))  # fmt: skip
 def cancel(doors: In, caller: Operator, job_id: Id, body: bodies.CancelBody | None = None) -> Response:
     """A pending one at once; a running one is asked to stop."""
     return _cancel(doors, caller, job_id, body.reason if body is not None else None)
 
 
-@actions.delete("/{job_id}", response_model=bodies.StateBody, summary="Cancel a job",
+@actions.delete("/{job_id}", response_model=answers.StateBody, summary="Cancel a job",
                 responses=ASKED | problems(404, 409))  # fmt: skip
 def delete(doors: In, caller: Operator, job_id: Id) -> Response:
     """The same as cancel: nothing is removed."""
@@ -66,7 +66,7 @@ def _cancelled(doors: Doors, job_id: int, reason: str | None) -> tuple[JobState,
     return state, "cancelled" if state is JobState.CANCELLED else "asked to stop"
 
 
-@actions.post("/{job_id}/retry", response_model=bodies.StateBody, summary="Put a finished job back",
+@actions.post("/{job_id}/retry", response_model=answers.StateBody, summary="Put a finished job back",
               responses=problems(404, 409))  # fmt: skip
 def retry(doors: In, caller: Operator, job_id: Id) -> Response:
     """Pending again, with all its attempts; its history and its policy stay."""
@@ -76,7 +76,7 @@ def retry(doors: In, caller: Operator, job_id: Id) -> Response:
     return Json({"id": job_id, "status": JobState.PENDING, "result": "pending"})
 
 
-@actions.post("/actions", response_model=bodies.ActionAnswer, summary="Cancel or retry many jobs",
+@actions.post("/actions", response_model=answers.ActionAnswer, summary="Cancel or retry many jobs",
               responses=problems(*WITH_BODY))  # fmt: skip
 def act(doors: In, caller: Operator, body: bodies.ActionBody) -> Response:
     """By ids, or by a filter: of those that it finds and that can be, the newest 1,000 at a time."""

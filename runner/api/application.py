@@ -8,14 +8,16 @@ from fastapi import FastAPI
 from fastapi.routing import APIRoute
 
 from runner.api.actions import actions
-from runner.api.bodies import ProblemBody
+from runner.api.answers import ProblemBody
 from runner.api.events import events
 from runner.api.health import health
 from runner.api.jobs import jobs
+from runner.api.operation import operation
+from runner.api.schedules import schedules
 from runner.http import problems
 from runner.http.doors import Doors
 
-ROUTERS = (actions, jobs, events, health)  # the fixed words before `{job_id}`
+ROUTERS = (actions, jobs, events, schedules, operation, health)  # the fixed words before `{job_id}`
 
 
 def application(doors: Doors, version: str) -> FastAPI:

@@ -1,8 +1,7 @@
-"""What requests say and answers hold, for checks and for the OpenAPI document."""
+"""What requests say: checked before anything is done, and in the OpenAPI document."""
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
@@ -97,125 +96,6 @@ class BackfillBody(Request):
     end: AwareDatetime = Field(alias="to")
 
 
-# ---- answers
-
-
-class ProblemEntry(BaseModel):
-    path: str
-    code: str
-    message: str
-    help: str | None = None
-
-
-class ProblemBody(BaseModel):
-    """Every error, as RFC 9457 has it."""
-
-    type: str
-    title: str
-    status: int
-    detail: str
-    help: str | None = None
-    errors: list[ProblemEntry] = Field(default_factory=list)
-
-
-class Attempt(BaseModel):
-    run_number: int
-    attempt: int
-    worker_id: str | None
-    started_at: datetime | None
-    finished_at: datetime | None
-    outcome: str | None
-    error: str | None
-
-
-class JobBody(BaseModel):
-    """A job, as `runner jobs show -o json` gives it."""
-
-    id: int
-    type: str
-    status: JobState
-    display_state: str = Field(description="In words: retrying, scheduled, parked, waiting_for_limit, cancelling, ...")
-    queue: str
-    priority: int
-    payload: Any
-    result: Any
-    error: str | None
-    progress: float
-    current_step: str | None
-    message: str | None
-    project_id: str | None
-    schedule_name: str | None
-    scheduled_for: datetime | None
-    run_at: datetime
-    attempt: int
-    max_attempts: int
-    run_number: int
-    worker_id: str | None
-    created_at: datetime
-    started_at: datetime | None
-    completed_at: datetime | None
-    parent_id: int | None
-    revision: int | None
-    stalls: int
-    last_heartbeat: datetime | None
-    attempts: list[Attempt]
-
-
-class OutputBody(BaseModel):
-    name: str
-    media_type: str
-    bytes: int
-
-
-class OneJobBody(JobBody):
-    queue_position: int | None = Field(description="Of a due one: 1 is claimed next. Null beyond 10,000.")
-    outputs: list[OutputBody]
-
-
-class JobsBody(BaseModel):
-    jobs: list[JobBody]
-    total: int
-    limit: int
-    offset: int
-    next: int | None = Field(description="`after` of the next page; null at the end.")
-
-
-class EnqueuedBody(BaseModel):
-    id: int
-    status: JobState
-    duplicate: bool
-
-
-class BulkAnswer(BaseModel):
-    jobs: list[EnqueuedBody]
-
-
-class StateBody(BaseModel):
-    id: int
-    status: JobState
-    result: Literal["cancelled", "asked to stop", "pending"]
-
-
-class ActionEntry(BaseModel):
-    id: int
-    result: str | None
-    error: str | None
-
-
-class ActionAnswer(BaseModel):
-    dry_run: bool
-    matched: int
-    jobs: list[ActionEntry]
-
-
-class LogEntry(BaseModel):
-    id: int
-    run_number: int
-    at: datetime
-    level: str
-    message: str
-
-
-class LogsBody(BaseModel):
-    lines: list[LogEntry]
-    next: int | None = Field(description="`after` of the next page; null where there is nothing more yet.")
+class PlanBody(Request):
+    source: str = Field(max_length=1_000_000, description="The text of a schedules.yaml.")
+    next: int = Field(3, ge=0, le=100, description="How many fire times to show.")

@@ -15,7 +15,7 @@ from starlette.types import Receive, Scope, Send
 
 from runner.api.bodies import LARGEST
 from runner.api.jobs import Id
-from runner.api.routing import answers, problems, router
+from runner.api.routing import also, problems, router
 from runner.http import frames
 from runner.http.callers import Viewer
 from runner.http.doors import Doors, In
@@ -34,7 +34,7 @@ LastEventId = Annotated[int | None, Header(alias="Last-Event-ID", ge=0, le=LARGE
 
 @events.get(
     "/{job_id}/events", summary="What it does, as it does it",
-    responses=answers("text/event-stream") | problems(404), response_class=StreamingResponse,
+    responses=also("text/event-stream") | problems(404), response_class=StreamingResponse,
 )  # fmt: skip
 async def job_events(
     doors: In, caller: Viewer, job_id: Id, last: LineId = None, header: LastEventId = None

@@ -8,10 +8,10 @@ from typing import Annotated, Any
 from fastapi import Header, Path, Query, Request
 from starlette.responses import Response
 
-from runner.api import bodies
+from runner.api import answers, bodies
 from runner.api.bodies import LARGEST
 from runner.api.intake import enqueue
-from runner.api.routing import WITH_BODY, answers, here, problems, router
+from runner.api.routing import WITH_BODY, also, here, problems, router
 from runner.domain.access import Caller
 from runner.domain.duration import parse_duration
 from runner.domain.errors import NotFound
@@ -32,12 +32,12 @@ KeyHeader = Annotated[
 ]  # fmt: skip
 TraceHeader = Annotated[str | None, Header(alias="traceparent", include_in_schema=False)]
 DUPLICATE: dict[int | str, dict[str, Any]] = {
-    200: {"model": bodies.EnqueuedBody, "description": "A duplicate: the job that is there already"}
+    200: {"model": answers.EnqueuedBody, "description": "A duplicate: the job that is there already"}
 }
 MOST_LINES = 10_000
 
 
-@jobs.get("", response_model=bodies.JobsBody, summary="List jobs, newest first")
+@jobs.get("", response_model=answers.JobsBody, summary="List jobs, newest first")
 def list_jobs(doors: In, caller: Viewer, query: Annotated[bodies.JobQuery, Query()]) -> Response:
     now = doors.now()
     where = conditions(query, caller, now)
@@ -59,7 +59,7 @@ def _ago(given: datetime | str | None, now: datetime) -> datetime | None:
 
 
 @jobs.post(
-    "", status_code=201, response_model=bodies.EnqueuedBody, summary="Enqueue a job",
+    "", status_code=201, response_model=answers.EnqueuedBody, summary="Enqueue a job",
     responses=DUPLICATE | problems(*WITH_BODY, 404, 409),
 )  # fmt: skip
 def create(
@@ -75,7 +75,7 @@ def enqueued(made: Enqueued) -> dict[str, Any]:
     return {"id": made.id, "status": made.status, "duplicate": made.duplicate}
 
 
-@jobs.get("/{job_id}", response_model=bodies.OneJobBody, summary="One job", responses=problems(404))
+@jobs.get("/{job_id}", response_model=answers.OneJobBody, summary="One job", responses=problems(404))
 def one_job(doors: In, caller: Viewer, job_id: Id) -> Response:
     return Json(whole(doors, doors.job(job_id, caller)))
 
@@ -89,8 +89,8 @@ def whole(doors: Doors, job: Job) -> dict[str, Any]:
 
 
 @jobs.get(
-    "/{job_id}/logs", response_model=bodies.LogsBody, summary="Lines of its log",
-    responses=answers("text/plain") | problems(404),
+    "/{job_id}/logs", response_model=answers.LogsBody, summary="Lines of its log",
+    responses=also("text/plain") | problems(404),
 )  # fmt: skip
 def log_lines(
     request: Request, doors: In, caller: Viewer, job_id: Id,
@@ -113,7 +113,7 @@ def _wants_text(request: Request) -> bool:
 
 @jobs.get(
     "/{job_id}/outputs/{name}", summary="What it shows, as a file",
-    responses=answers("application/octet-stream") | problems(404),
+    responses=also("application/octet-stream") | problems(404),
 )  # fmt: skip
 def output(doors: In, caller: Viewer, job_id: Id, name: str) -> Response:
     """As an attachment that no browser runs: it is what a handler wrote."""

@@ -7,7 +7,7 @@ from typing import Any
 from fastapi import APIRouter
 from starlette.requests import Request
 
-from runner.api.bodies import ProblemBody
+from runner.api.answers import ProblemBody
 from runner.http.problems import MEDIA_TYPE, TITLES
 
 EVERYWHERE = (401, 403, 421, 422, 429, 503)
@@ -31,7 +31,7 @@ def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     }
 
 
-def answers(media_type: str) -> dict[int | str, dict[str, Any]]:
+def also(media_type: str) -> dict[int | str, dict[str, Any]]:
     """That 200 may be this too."""
     schema = {"type": "string"} if media_type.startswith("text/") else {"type": "string", "format": "binary"}
     return {200: {"content": {media_type: {"schema": schema}}}}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import Depends
 from starlette.requests import Request
@@ -16,6 +16,7 @@ from runner.domain.access_rows import AuditEntry
 from runner.domain.errors import NotFound
 from runner.domain.job import Enqueued
 from runner.domain.job_rows import Job
+from runner.domain.ledger import ScheduleStatus
 from runner.domain.plan import Stored
 from runner.http.hub import Hub
 from runner.http.limits import Places
@@ -71,8 +72,12 @@ class Doors:
             raise NotFound(f"there is no job {job_id}", "GET /api/jobs")
         return job
 
-    def view(self, job: Job) -> dict[str, Any]:
-        return self.views.view([job], self.now())[0]
+    def schedule(self, name: str, caller: Caller) -> ScheduleStatus:
+        """One that the caller may see."""
+        row = self.schedules.get(name)
+        if not caller.sees(row.spec.get("project_id")):
+            raise NotFound(f"there is no schedule {name!r} in the database", "GET /api/schedules")
+        return row
 
     def intake(self) -> Intake:
         revision = self.revisions.current()

@@ -69,7 +69,7 @@ def answer_with(error: errors.RunnerError) -> Json:
         return problem(500, *FAULT)
     _, status, kind, title = found
     headers = RETRY_AFTER if status == 503 else None
-    more = [_entry(one) for one in getattr(error, "problems", ())]
+    more = [_entry(one, isinstance(error, errors.ConfigInvalid)) for one in getattr(error, "problems", ())]
     return problem(status, kind, title, error.message, error.hint, more, headers)
 
 
@@ -85,8 +85,10 @@ def problem(
     return Json(body, status, headers=dict(headers or {}), media_type=MEDIA_TYPE)
 
 
-def _entry(one: Problem) -> dict[str, Any]:
+def _entry(one: Problem, is_of_file: bool) -> dict[str, Any]:
     entry: dict[str, Any] = {"path": one.path, "code": one.code, "message": one.message}
+    if is_of_file:
+        entry |= {"line": one.line, "column": one.column, "severity": one.severity}
     if one.hint is not None:
         entry["help"] = one.hint
     return entry

@@ -74,6 +74,11 @@ def ask(client: Client, entry: Entry, url: str | None = None) -> Any:
     return client.request(entry.method, url or entry.url(), json=BODIES.get(entry.route.name))
 
 
+def end(site: Site, job_id: int) -> None:
+    """The stream of a job that has ended ends too."""
+    site.bench.app.jobs.cancel(job_id, NOW)
+
+
 def test_the_table_is_of_all_routes() -> None:
     """Each says what it needs, once."""
     assert len(TABLE) >= 12
@@ -98,7 +103,7 @@ def test_without_a_key_nothing_is_answered(site: Site, entry: Entry) -> None:
 @every_route
 def test_a_role_may_do_what_it_may(site: Site, entry: Entry) -> None:
     """And nothing more: what changes something needs more than a viewer's key."""
-    site.bench.enqueue("echo", project_id="shop")
+    end(site, site.bench.enqueue("echo", project_id="shop"))
     for role in Role:
         answer = ask(site.with_key(role), entry)
         assert (answer.status_code == 403) is (not role.may(entry.needed.role)), (role, answer.text)
@@ -112,6 +117,7 @@ def test_what_belongs_to_another_project_is_not_there(site: Site, entry: Entry) 
     """For a key bound to one: neither read nor touched, whichever the route. What belongs to none is refused."""
     theirs = site.bench.enqueue("echo", {"value": "of the shop"}, project_id="shop")
     site.bench.enqueue("echo", {"value": "of nobody"})
+    end(site, theirs)
     before = site.bench.job(theirs), site.bench.app.schedules.get("shopping")
 
     answer = ask(site.with_key(Role.ADMIN, "blog"), entry)
