@@ -16,6 +16,7 @@ from runner.http.hub import Hub
 from runner.http.keyring import KeyRing, require_keys
 from runner.http.limits import Places
 from runner.http.server import Server
+from runner.processing import rounds
 from runner.storage.access import AccessStore
 from runner.storage.idempotency import OnceStore
 from runner.storage.watching import WatchStore
@@ -59,7 +60,13 @@ def of_service(
 ) -> AbstractContextManager[str]:
     scheduler, worker = app.scheduler(), service.worker
     engine = Engine(
-        scheduler.trigger, scheduler.backfill, service.reload, lambda: follower.problem, metrics, stopping(app)
+        scheduler.trigger,
+        scheduler.backfill,
+        service.reload,
+        lambda: follower.problem,
+        metrics,
+        stopping(app),
+        rounds(app, service),
     )
     return serving(app, bound, engine, worker.recorder if worker is not None else None)
 
@@ -79,6 +86,8 @@ def serving(app: App, bound: Bound, engine: Engine, recorder: Recorder | None = 
         try:
             yield "open: no keys yet" if ring.is_open else "with keys"
         finally:
+            if engine.rounds is not None:
+                engine.rounds.close()
             server.close()
 
 

@@ -13,11 +13,12 @@ from runner.api.events import events
 from runner.api.health import health
 from runner.api.jobs import jobs
 from runner.api.operation import operation
+from runner.api.process import process
 from runner.api.schedules import schedules
 from runner.http import problems
 from runner.http.doors import Doors
 
-ROUTERS = (actions, jobs, events, schedules, operation, health)  # the fixed words before `{job_id}`
+ROUTERS = (actions, process, jobs, events, schedules, operation, health)  # the fixed words before `{job_id}`
 
 
 def application(doors: Doors, version: str) -> FastAPI:

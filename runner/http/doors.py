@@ -20,6 +20,7 @@ from runner.domain.ledger import ScheduleStatus
 from runner.domain.plan import Stored
 from runner.http.hub import Hub
 from runner.http.limits import Places
+from runner.http.rounds import Rounds
 from runner.storage.access import AccessStore
 from runner.storage.idempotency import OnceStore
 from runner.storage.jobs import JobStore
@@ -44,6 +45,7 @@ class Engine:
     file_problem: Callable[[], str | None] = lambda: None
     metrics: Callable[[], bytes] | None = None
     is_stopping: Callable[[], bool] = lambda: False
+    rounds: Rounds | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -226,6 +226,10 @@ class Events:
         self._subscribers.append((subscriber, frozenset(ignores)))
         self._of_kind = {}
 
+    def forget(self, subscriber: Emit) -> None:
+        self._subscribers = [one for one in self._subscribers if one[0] != subscriber]
+        self._of_kind = {}
+
     def emit(self, event: Event) -> None:
         kind = type(event)
         told = self._of_kind.get(kind)
