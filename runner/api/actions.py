@@ -40,14 +40,14 @@ def bulk(
     return Json({"jobs": [enqueued(one) for one in made]}, 200 if all(one.duplicate for one in made) else 201)
 
 
-@actions.post("/{job_id}/cancel", response_model=answers.StateBody, summary="Cancel a job",
+@actions.post("/{job_id:int}/cancel", response_model=answers.StateBody, summary="Cancel a job",
               responses=ASKED | problems(*WITH_BODY, 404, 409))  # fmt: skip
 def cancel(doors: In, caller: Operator, job_id: Id, body: bodies.CancelBody | None = None) -> Response:
     """A pending one at once; a running one is asked to stop."""
     return _cancel(doors, caller, job_id, body.reason if body is not None else None)
 
 
-@actions.delete("/{job_id}", response_model=answers.StateBody, summary="Cancel a job",
+@actions.delete("/{job_id:int}", response_model=answers.StateBody, summary="Cancel a job",
                 responses=ASKED | problems(404, 409))  # fmt: skip
 def delete(doors: In, caller: Operator, job_id: Id) -> Response:
     """The same as cancel: nothing is removed."""
@@ -66,7 +66,7 @@ def _cancelled(doors: Doors, job_id: int, reason: str | None) -> tuple[JobState,
     return state, "cancelled" if state is JobState.CANCELLED else "asked to stop"
 
 
-@actions.post("/{job_id}/retry", response_model=answers.StateBody, summary="Put a finished job back",
+@actions.post("/{job_id:int}/retry", response_model=answers.StateBody, summary="Put a finished job back",
               responses=problems(404, 409))  # fmt: skip
 def retry(doors: In, caller: Operator, job_id: Id) -> Response:
     """Pending again, with all its attempts; its history and its policy stay."""

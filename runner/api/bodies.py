@@ -4,12 +4,20 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 
 from runner.domain.job import JobState
 
 LARGEST = 2**63 - 1
 MOST_IN_BULK = 1000
+
+
+def _text(value: object) -> object:
+    """A number would be taken for seconds since 1970."""
+    if not isinstance(value, str) or not value[:4].isdecimal() or value[4:5] != "-":
+        raise ValueError("a time is text, as 2026-03-29T06:00:00Z")
+    return value
+
 
 JobId = Annotated[int, Field(ge=1, le=LARGEST)]
 Storable = Annotated[str, StringConstraints(pattern="^[^\\x00]*$")]
@@ -21,7 +29,8 @@ Length = Annotated[
     ),
 ]
 Seconds = Annotated[float, Field(ge=0, le=3_000_000_000, allow_inf_nan=False)]
-Ago = AwareDatetime | Length
+Moment = Annotated[AwareDatetime, BeforeValidator(_text)]
+Ago = Moment | Length
 
 
 class Request(BaseModel):
@@ -44,7 +53,7 @@ class NewJobBody(Request):
     type: str = Field(description="A job type of the revision in force.", examples=["rag_sync_news"])
     payload: dict[str, Any] = Field(default_factory=dict, description="As the payload_schema of the type says.")
     priority: Priority | None = Field(None, description="1 (first) to 10 (last), or a word.")
-    run_at: AwareDatetime | None = Field(None, description="Not before this time.")
+    run_at: Moment | None = Field(None, description="Not before this time.")
     delay: Seconds | Length | None = Field(None, description="Not before so long from now: seconds, or 10m.")
     project_id: Storable | None = Field(None, description="Whose job it is.")
     unique: Literal["started", "finished"] | UniqueBody | None = None
@@ -92,8 +101,8 @@ class PauseBody(Request):
 
 
 class BackfillBody(Request):
-    start: AwareDatetime = Field(alias="from")
-    end: AwareDatetime = Field(alias="to")
+    start: Moment = Field(alias="from")
+    end: Moment = Field(alias="to")
 
 
 class PlanBody(Request):

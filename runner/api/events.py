@@ -33,7 +33,7 @@ LastEventId = Annotated[int | None, Header(alias="Last-Event-ID", ge=0, le=LARGE
 
 
 @events.get(
-    "/{job_id}/events", summary="What it does, as it does it",
+    "/{job_id:int}/events", summary="What it does, as it does it",
     responses=also("text/event-stream") | problems(404), response_class=StreamingResponse,
 )  # fmt: skip
 async def job_events(

@@ -75,7 +75,7 @@ def enqueued(made: Enqueued) -> dict[str, Any]:
     return {"id": made.id, "status": made.status, "duplicate": made.duplicate}
 
 
-@jobs.get("/{job_id}", response_model=answers.OneJobBody, summary="One job", responses=problems(404))
+@jobs.get("/{job_id:int}", response_model=answers.OneJobBody, summary="One job", responses=problems(404))
 def one_job(doors: In, caller: Viewer, job_id: Id) -> Response:
     return Json(whole(doors, doors.job(job_id, caller)))
 
@@ -89,7 +89,7 @@ def whole(doors: Doors, job: Job) -> dict[str, Any]:
 
 
 @jobs.get(
-    "/{job_id}/logs", response_model=answers.LogsBody, summary="Lines of its log",
+    "/{job_id:int}/logs", response_model=answers.LogsBody, summary="Lines of its log",
     responses=also("text/plain") | problems(404),
 )  # fmt: skip
 def log_lines(
@@ -112,7 +112,7 @@ def _wants_text(request: Request) -> bool:
 
 
 @jobs.get(
-    "/{job_id}/outputs/{name}", summary="What it shows, as a file",
+    "/{job_id:int}/outputs/{name}", summary="What it shows, as a file",
     responses=also("application/octet-stream") | problems(404),
 )  # fmt: skip
 def output(doors: In, caller: Viewer, job_id: Id, name: str) -> Response:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -125,10 +126,22 @@ def _entries(found: Iterable[Mapping[str, Any]]) -> Iterable[dict[str, Any]]:
         yield {"path": ".".join(place), "code": one["type"], "message": message}
 
 
-async def _of_the_framework(_: Request, error: Exception) -> Response:
+async def _of_the_framework(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     kind, title = TITLES.get(error.status_code, ("refused", "The request was refused"))
-    return problem(error.status_code, kind, title, str(error.detail), headers=error.headers)
+    headers = dict(error.headers or {})
+    if error.status_code == 405:
+        headers["Allow"] = ", ".join(_methods(request))
+    return problem(error.status_code, kind, title, str(error.detail), headers=headers)
+
+
+def _methods(request: Request) -> list[str]:
+    """All that the address takes: the framework names those of one route of several."""
+    path = request.scope["path"].removeprefix(request.scope.get("root_path", ""))
+    known: Mapping[str, Mapping[str, Any]] = request.app.openapi()["paths"]
+    fitting = (one for one in known if re.fullmatch(re.sub(r"{[^}]+}", "[^/]+", one), path))
+    operations = known.get(path) or known.get(next(fitting, ""), {})
+    return sorted(method.upper() for method in operations)
 
 
 async def _of_a_fault(_: Request, error: Exception) -> Response:

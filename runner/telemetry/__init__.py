@@ -90,10 +90,10 @@ class ServiceStarted:
     queues: tuple[str, ...] = ()
     worker_id: str | None = None
     address: str | None = None
-    metrics: str | None = None
-    access: str | None = None
     sqlite_version: str | None = None
     is_sqlite_affected: bool = False
+    metrics: str | None = None
+    access: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -73,6 +73,7 @@ def test_a_job_is_shown_as_the_command_shows_it(site: Site, client: Client, caps
         ({"type": "echo", "priority": 11}, 422, "priority.constrained-int"),
         ({"type": "echo", "prioritty": 1}, 422, "prioritty"),
         ({"type": "echo", "run_at": "2026-03-02T12:00:00"}, 422, "run_at"),
+        ({"type": "echo", "run_at": 0}, 422, "run_at"),
         ({"type": "echo", "delay": "1x"}, 422, "delay.constrained-str"),
         ({"type": "echo", "delay": 5, "run_at": "2026-03-02T12:00:00Z"}, 422, None),
         ({"type": "echo", "payload": {"text": "a\x00b"}}, 422, "payload.text"),
@@ -237,6 +238,17 @@ def test_what_is_not_there_is_404(client: Client, method: str, path: str) -> Non
     """Named."""
     assert "there is no job 7" in problem(client.request(method, f"/api/jobs/7{path}"), 404)["detail"]
     problem(client.request(method, f"/api/jobs/{2**63}{path}"), 422)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [("PUT", "/api/jobs", "GET, POST"), ("GET", "/api/jobs/bulk", "POST"), ("PUT", "/api/jobs/1", "DELETE, GET")],
+)
+def test_a_method_that_an_address_does_not_take(client: Client, method: str, path: str, allowed: str) -> None:
+    """405 with those that it does take."""
+    answer = client.request(method, path)
+    problem(answer, 405)
+    assert answer.headers["allow"] == allowed
 
 
 def test_the_log_is_read_by_range_and_as_text(site: Site, client: Client) -> None:
