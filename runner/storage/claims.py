@@ -18,7 +18,7 @@ from runner.domain.lifecycle import Transition, cancelled_instead, yields_to_can
 from runner.domain.said import Writes
 from runner.domain.worker import WorkerStatus
 from runner.storage.database import CommitInDoubt, Database
-from runner.storage.dialects import End, Lanes, hot
+from runner.storage.dialects import Claim, End, Lanes, hot
 from runner.storage.enqueue import insert_jobs
 from runner.storage.logs import write
 from runner.storage.poke import mark
@@ -94,10 +94,16 @@ class ClaimStore:
         """Write the ends of runs, and claim the next jobs in the same transaction: both are on disk, or neither."""
         claimed: list[Run] = []
         with self._in_doubt(settlements, claimed), self._database.write() as connection:
+            if claim is not None and claim.lanes and claim.free > 0 and self._are_plain(settlements):
+                return _exchange(connection, settlements, claim, claimed, now)
             settled = _settle(connection, settlements, now, self._ends_in_doubt)
             if claim is not None:
                 self._claim_more(connection, claim, claimed, now)
         return Settled(settled.written, settled.lost, claimed)
+
+    def _are_plain(self, settlements: Sequence[Settlement]) -> bool:
+        """Nothing but an end to write, as of most runs: nothing depends on another answer of the database."""
+        return not self._ends_in_doubt and not self._claims_in_doubt and all(map(_is_plain, settlements))
 
     @contextmanager
     def _in_doubt(self, settlements: Sequence[Settlement], claimed: list[Run]) -> Iterator[None]:
@@ -120,7 +126,7 @@ class ClaimStore:
             claimed += [run for run in self._claims_in_doubt if run.id in ours]
         free = request.free - len(claimed)
         if free > 0 and request.lanes:
-            claimed += _claim(connection, request, free, now)
+            claimed += hot(connection).claim(connection, _wanted(request, free), now)
 
     def rescue(self, worker_ids: Sequence[str], settlements: Sequence[Settlement], now: datetime) -> Settled:
         """Make good what dead workers left, and forget them: one transaction."""
@@ -167,9 +173,29 @@ class ClaimStore:
             return {row.claim_token for row in connection.execute(statement)}
 
 
-def _claim(connection: Connection, request: ClaimRequest, free: int, now: datetime) -> list[Run]:
-    lanes, token = _lanes(request.lanes), os.urandom(16).hex()
-    return hot(connection).claim(connection, lanes, free, request.schedules, token, request.worker_id, now)
+def _is_plain(one: Settlement) -> bool:
+    return (
+        one.transition.state is JobState.COMPLETED
+        and one.writes is None
+        and not one.children
+        and one.run.schedule_name is None
+    )
+
+
+def _exchange(
+    connection: Connection, settlements: Sequence[Settlement], request: ClaimRequest, claimed: list[Run], now: datetime
+) -> Settled:
+    """Plain ends for new runs."""
+    settlements = sorted(settlements, key=_BY_JOB)
+    ends, wanted = [_end(one) for one in settlements], _wanted(request, request.free)
+    is_written, runs = hot(connection).finish_and_claim(connection, ends, wanted, now)
+    claimed += runs
+    written = {one.run.id: one.transition for one, is_ours in zip(settlements, is_written, strict=True) if is_ours}
+    return Settled(written, frozenset(one.run.id for one in settlements if one.run.id not in written), claimed)
+
+
+def _wanted(request: ClaimRequest, free: int) -> Claim:
+    return Claim(_lanes(request.lanes), free, request.schedules, os.urandom(16).hex(), request.worker_id)
 
 
 def _lanes(lanes: Iterable[Lane]) -> Lanes:

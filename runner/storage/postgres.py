@@ -35,6 +35,7 @@ TRUSTED = 0.5  # seconds for which a connection is taken for alive that was so
 WRITERS = 8  # transactions at the same time in one process
 ALONE = 7_217_001  # the advisory lock of who must be alone, one for each schema
 CONNECT_TIMEOUT = 10  # seconds
+NEVER = 2**31  # times that a statement is executed before the driver prepares it unasked
 IDLE_IN_TRANSACTION = 60_000  # milliseconds: nobody of ours ever is, but a process that was stopped
 SCHEMA = re.compile(r"[a-z_][a-z0-9_]{0,62}")
 
@@ -81,7 +82,6 @@ class Postgres:
             "timezone": "UTC",
             "lock_timeout": int(self._busy_timeout.total_seconds() * 1000),
             "idle_in_transaction_session_timeout": IDLE_IN_TRANSACTION,
-            "plan_cache_mode": "force_custom_plan",  # a generic plan does not see that a partial index serves it
             "jit": "off",  # to compile a claim takes longer than it runs
         }
         if self._schema:
@@ -94,6 +94,7 @@ class Postgres:
             "options": " ".join(f"-c {name}={value}" for name, value in settings.items()),
             "application_name": f"runner {door}",
             "connect_timeout": CONNECT_TIMEOUT,
+            "prepare_threshold": NEVER,  # a plan that knows no values does not see that a partial index serves it
             "keepalives_idle": 15,
             "keepalives_interval": 5,
             "keepalives_count": 3,
