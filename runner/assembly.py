@@ -247,7 +247,7 @@ def _children(app: App, run: Run, finished: Finished, now: datetime) -> list[New
 def _executor(recorder: Recorder, clock: Clock, lease: Lease) -> Executor:
     executor = Executor(recorder, clock.wake, clock.now, lease)
     executor.add("thread", lambda done: Threads(done, clock.wake))
-    executor.add("async", EventLoop)
+    executor.add("async", lambda done: EventLoop(done, clock.wake))
     executor.add("process", lambda done: Processes(done, lease))
     return executor
 
