@@ -11,11 +11,11 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from enum import Enum
+from functools import cache
 from operator import attrgetter
 from typing import Any
 
-from sqlalchemy import JSON, Column, Connection, Table
+from sqlalchemy import JSON, Connection, Table
 
 from runner.domain.job import Run
 from runner.storage.dialects import Claim, End, Lanes, compact_json
@@ -234,18 +234,53 @@ def next_due(connection: Connection, lanes: Lanes, schedules: frozenset[str] | N
 
 
 def insert_many(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> Sequence[int]:
-    """Numbers are taken first, so that the rows can go by COPY, which is several times as quick and gives none back."""
-    cursor = _cursor(connection)
-    columns = [table.c[name] for name in rows[0]]
+    """Of many, numbers are taken first, so that they can go by COPY, which is several times as quick and gives none
+    back."""
+    driver: Any = connection.connection.driver_connection
+    if len(rows) == 1:
+        return [_insert(driver, table, rows[0])]
     sequence = f"pg_get_serial_sequence('{table.name}', 'id')"
-    ids = [
-        number for (number,) in cursor.execute(f"SELECT nextval({sequence}) FROM generate_series(1, %s)", (len(rows),))
-    ]
-    names = ", ".join(column.name for column in columns)
-    with cursor.copy(f"COPY {table.name} (id, {names}) FROM STDIN") as copy:
-        for job_id, row in zip(ids, rows, strict=True):
-            copy.write_row((job_id, *(_copied(column, row[column.name]) for column in columns)))
+    numbers = driver.execute(f"SELECT nextval({sequence}) FROM generate_series(1, %s)", (len(rows),)).fetchall()
+    ids = [number for (number,) in numbers]
+    names = [name for name in rows[0] if any(row[name] is not None for row in rows)]  # the rest is NULL
+    columns = [_copied([row[name] for row in rows], name in _json_columns(table)) for name in names]
+    lines = map("\t".join, zip(map(str, ids), *columns, strict=True))
+    with driver.cursor().copy(f"COPY {table.name} (id, {', '.join(names)}) FROM STDIN") as copy:
+        copy.write("\n".join(lines))
     return ids
+
+
+def _insert(driver: Any, table: Table, row: Mapping[str, Any]) -> int:
+    written = [compact_json(value) if name in _json_columns(table) else value for name, value in row.items()]
+    statement = f"INSERT INTO {table.name} ({', '.join(row)}) VALUES ({', '.join(['%s'] * len(row))}) RETURNING id"
+    with driver.pipeline():  # the beginning of the transaction goes with it
+        made = driver.execute(statement, written, prepare=True)
+    return int(made.fetchone()[0])
+
+
+@cache
+def _json_columns(table: Table) -> frozenset[str]:
+    """The driver knows no types of columns: JSON goes as text."""
+    return frozenset(column.name for column in table.columns if isinstance(column.type, JSON))
+
+
+def _copied(values: Sequence[Any], is_json: bool) -> Sequence[str]:
+    """A column as COPY reads it. What is the same in all rows is written once."""
+    first = values[0]
+    if all(value is first for value in values):
+        return [_text(first, is_json)] * len(values)
+    return [_text(value, is_json) for value in values]
+
+
+def _text(value: Any, is_json: bool) -> str:
+    if is_json:
+        value = compact_json(value)
+    elif value is None:
+        return "\\N"
+    text = str(value)
+    if "\\" in text or not text.isprintable():
+        return text.translate(_ESCAPED)
+    return text
 
 
 def counted(connection: Connection, table: Table) -> int:
@@ -271,13 +306,6 @@ def _sequence(connection: Connection, table: Table) -> tuple[Any, str | None]:
     return cursor, cursor.execute("SELECT pg_get_serial_sequence(%s, %s)", (table.name, column.name)).fetchone()[0]
 
 
-def _copied(column: Column[Any], value: Any) -> Any:
-    """COPY knows no types of columns: JSON goes as text, and a word of an enumeration as it is written."""
-    if isinstance(column.type, JSON):
-        return compact_json(value)
-    return value.value if isinstance(value, Enum) else value
-
-
 def _claim_statement(is_limited: bool, is_of_schedules: bool) -> str:
     only = ONLY_SCHEDULES if is_of_schedules else ""
     candidates = (LIMITED_CANDIDATES if is_limited else CANDIDATES).format(
@@ -291,6 +319,7 @@ def _claim_statement(is_limited: bool, is_of_schedules: bool) -> str:
 _CLAIMS = {(limited, of): _claim_statement(limited, of) for limited in (False, True) for of in (False, True)}
 _NEXT_DUE_OF_ALL = NEXT_DUE.format(only="")
 _NEXT_DUE_OF_SCHEDULES = NEXT_DUE.format(only=ONLY_SCHEDULES)
+_ESCAPED = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
 _URGENCY = attrgetter("priority", "run_at", "id")
 _parsed = json.JSONDecoder().decode  # `json.loads` looks first for what we never have
 
