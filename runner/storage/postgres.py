@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import URL, Connection, Engine, create_engine, text
+from sqlalchemy import URL, Connection, Engine, ExceptionContext, create_engine, event, text
 from sqlalchemy.exc import DatabaseError, InterfaceError, OperationalError
 from sqlalchemy.pool import QueuePool
 
@@ -74,7 +74,7 @@ class Postgres:
         self.missing = f"the database {self.place} was never set up", "runner apply sets it up"
 
     def engine(self, door: Door) -> Engine:
-        return create_engine(
+        made = create_engine(
             "postgresql+psycopg://",
             creator=partial(self._connect, door),  # libpq reads the URL, not SQLAlchemy
             poolclass=QueuePool,
@@ -85,6 +85,8 @@ class Postgres:
             json_serializer=compact_json,
             json_deserializer=json.loads,
         )
+        event.listen(made, "handle_error", _is_lost)
+        return made
 
     def _connect(self, door: Door) -> psycopg.Connection[Any]:
         made = psycopg.connect(self.target, **self._arguments(door))
@@ -193,6 +195,13 @@ class Postgres:
 
     def tables(self, connection: Connection) -> set[str]:
         return set(connection.execute(_TABLES).scalars())
+
+
+def _is_lost(context: ExceptionContext) -> None:
+    """What the server has not said, libpq has: then no rollback is tried on it."""
+    error = context.original_exception
+    if isinstance(error, psycopg.OperationalError) and error.sqlstate is None:
+        context.is_disconnect = True
 
 
 def _text(url: URL) -> str:
