@@ -122,7 +122,7 @@ class Database:
                 dialects.commit(held)
             except BaseException as error:
                 if held is not None:
-                    held.close()  # whatever state it is in; that rolls back
+                    self._discard(held, is_sound=not isinstance(error, self.server.faults))
                 if isinstance(error, self.server.faults):
                     raise self._meaning(error, is_committing) from error
                 raise
@@ -148,9 +148,9 @@ class Database:
                     self._watcher, self._watchers = self._outside.connect(), self._watchers + 1
                 found = self.server.version(self._watcher)
             except self.server.faults as error:
-                if self._watcher is not None:
-                    self._watcher.close()
-                    self._watcher = None
+                watcher, self._watcher = self._watcher, None
+                if watcher is not None:
+                    self._discard(watcher)
                 raise self.explain(error) from error
         return (self._watchers << 32) + found
 
@@ -242,7 +242,7 @@ class Database:
             held, used = idle.pop()
             if not held.closed and not held.invalidated and self.server.is_alive(held, time.monotonic() - used):
                 return held
-            held.close()
+            self._discard(held)
         held = engine.connect()
         poke.was_marked(held)  # what a transaction that was rolled back has left on it is forgotten
         return held
@@ -275,18 +275,29 @@ class Database:
         self._close_writers()
         self._dispose()
 
+    def _discard(self, held: Connection, *, is_sound: bool = False) -> None:
+        """Whatever state it is in. What was not committed is rolled back: by itself, where no statement may reach it.
+
+        A rollback that fails would hide what the commit has met, and keep the connection's place in the pool.
+        """
+        with suppress(*self.server.faults):
+            if not is_sound and not held.closed:
+                held.invalidate()
+            held.close()
+
     def _close_watcher(self) -> None:
         with self._watching:
-            if self._watcher is not None:
-                self._watcher.close()
-                self._watcher = None
+            watcher, self._watcher = self._watcher, None
+            if watcher is not None:
+                self._discard(watcher, is_sound=True)
 
     def _close_writers(self) -> None:
         while self._writers:
             _, idle = self._writers.popitem()
             for held, _ in idle:
-                held.detach()  # its pool may be one that was disposed of: then nobody would close it
-                held.close()
+                with suppress(*self.server.faults):
+                    held.detach()  # its pool may be one that was disposed of: then nobody would close it
+                self._discard(held, is_sound=True)
 
     def _dispose(self) -> None:
         for engine in (self._durable, self._relaxed, self._reader, self._outside):

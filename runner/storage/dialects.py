@@ -21,12 +21,14 @@ from sqlalchemy.exc import ArgumentError
 
 from runner.domain.errors import UsageError
 from runner.domain.job import Run
+from runner.domain.urls import without_password
 
 if TYPE_CHECKING:
     from runner.storage.poke import Bell
 
 Door = Literal["durable", "relaxed", "reader", "outside"]  # the last is in no transaction
 Lanes = Mapping[tuple[str, str], str | None]  # (queue, type) -> the name of its limit
+WRITE = "write sqlite:///runner.db, the path of a file, or postgresql://USER@HOST:PORT/NAME"
 End = tuple[str, str | None, str | None, int, float | None, int, str]
 """Of a run: status, result as JSON text, error, stalls, progress or None to leave it, id of the job, token."""
 
@@ -134,13 +136,11 @@ def server(url: str, busy_timeout: timedelta) -> Server:
         url = f"sqlite:///{url}"
     try:
         parsed = make_url(url)
-    except ArgumentError:
-        raise UsageError(f"not a database URL: {url}", "write sqlite:///runner.db or the path of a file") from None
+    except (ArgumentError, ValueError):  # the second of a port that is no number
+        raise UsageError(f"not a database URL: {without_password(url)}", WRITE) from None
     kind = {"sqlite": "sqlite", "postgresql": "postgres", "postgres": "postgres"}.get(parsed.get_backend_name())
     if kind is None:
-        raise UsageError(
-            f"no such database: {parsed.get_backend_name()}", "write sqlite:///runner.db or postgresql://HOST/NAME"
-        )
+        raise UsageError(f"no such database: {parsed.get_backend_name()}", WRITE)
     return cast("Server", import_module(f"runner.storage.{kind}").server(parsed, busy_timeout))
 
 

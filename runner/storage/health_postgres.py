@@ -51,7 +51,8 @@ def size(connection: Connection) -> int:
 
 
 _CONNECTIONS = text(
-    "SELECT (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'), "
+    "SELECT (SELECT count(*) FROM pg_stat_activity "
+    "WHERE datid IS NOT NULL AND coalesce(backend_type, 'client backend') = 'client backend'), "  # of others: not told
     "current_setting('max_connections')::int"
 )
 _OLDEST = text(

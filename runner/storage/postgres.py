@@ -10,18 +10,21 @@ import re
 import threading
 from collections.abc import Hashable
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import URL, Connection, Engine, create_engine, text
+from sqlalchemy import URL, Connection, Engine, ExceptionContext, create_engine, event, text
 from sqlalchemy.exc import DatabaseError, InterfaceError, OperationalError
 from sqlalchemy.pool import QueuePool
 
 from runner.domain.errors import BrokenOff, DatabaseUnavailable, UsageError
-from runner.storage.dialects import Door, compact_json
+from runner.domain.urls import without_password
+from runner.storage.dialects import WRITE, Door, compact_json
 
 try:
     import psycopg
+    from psycopg.conninfo import conninfo_to_dict
 except ImportError as error:
     raise UsageError(
         f"PostgreSQL needs psycopg, which cannot be imported: {error}", "pip install 'yaml-job-runner[postgres]'"
@@ -44,7 +47,14 @@ def server(url: URL, busy_timeout: timedelta) -> Postgres:
     schema = url.query.get("schema", "")
     if not isinstance(schema, str) or (schema and not SCHEMA.fullmatch(schema)):
         raise UsageError(f"no name for a schema: {schema}", "small letters, digits and underscores: ?schema=runner")
-    return Postgres(url.set(drivername="postgresql+psycopg"), schema, busy_timeout)
+    made = Postgres(url.set(drivername="postgresql"), schema, busy_timeout)
+    try:
+        found = conninfo_to_dict(made.target)
+    except psycopg.ProgrammingError as error:
+        raise UsageError(f"not a URL of PostgreSQL: {made.place}: {str(error).strip()}", WRITE) from None
+    if "@" in str(found.get("host", "")):
+        raise UsageError(f"not a URL of PostgreSQL: {made.place}", "in user and password write @ as %40, and / as %2F")
+    return made
 
 
 class Postgres:
@@ -55,27 +65,34 @@ class Postgres:
     faults = FAULTS
 
     def __init__(self, url: URL, schema: str, busy_timeout: timedelta) -> None:
-        self._target = url.difference_update_query(["schema"])
+        self.target = _text(url.difference_update_query(["schema"]))
         self._schema = schema
         self._busy_timeout = busy_timeout
         self._was_found = False
-        self.url = url.set(drivername="postgresql").render_as_string(hide_password=False)
-        self.place = url.set(drivername="postgresql").render_as_string()  # with the password hidden
+        self.url = _text(url)
+        self.place = without_password(self.url)
         self.elsewhere = "give our tables a schema of their own: ?schema=runner in the URL"
         self.missing = f"the database {self.place} was never set up", "runner apply sets it up"
 
     def engine(self, door: Door) -> Engine:
-        return create_engine(
-            self._target,
+        made = create_engine(
+            "postgresql+psycopg://",
+            creator=partial(self._connect, door),  # libpq reads the URL, not SQLAlchemy
             poolclass=QueuePool,
             pool_size=WRITERS,
             max_overflow=WRITERS,
             pool_pre_ping=True,
             isolation_level={"reader": "REPEATABLE READ", "outside": "AUTOCOMMIT"}.get(door, "READ COMMITTED"),
-            connect_args=self._arguments(door),
             json_serializer=compact_json,
             json_deserializer=json.loads,
         )
+        event.listen(made, "handle_error", _is_lost)
+        return made
+
+    def _connect(self, door: Door) -> psycopg.Connection[Any]:
+        made = psycopg.connect(self.target, **self._arguments(door))
+        made.read_only = door == "reader" or None  # of its transactions: a session that is so fails `read-write` hosts
+        return made
 
     def _arguments(self, door: Door) -> dict[str, Any]:
         settings = {
@@ -88,10 +105,15 @@ class Postgres:
             settings["search_path"] = self._schema
         if door == "relaxed":
             settings["synchronous_commit"] = "off"
-        if door == "reader":
-            settings["default_transaction_read_only"] = "on"
+        given = conninfo_to_dict(self.target)
+        ours = " ".join(f"-c {name}={value}" for name, value in settings.items())
+        return {name: value for name, value in self._defaults(door).items() if name not in given} | {
+            "options": f"{given.get('options', '')} {ours}".strip()
+        }
+
+    def _defaults(self, door: Door) -> dict[str, Any]:
+        """Of a connection, where the URL does not say otherwise."""
         return {
-            "options": " ".join(f"-c {name}={value}" for name, value in settings.items()),
             "application_name": f"runner {door}",
             "connect_timeout": CONNECT_TIMEOUT,
             "prepare_threshold": NEVER,  # a plan that knows no values does not see that a partial index serves it
@@ -103,8 +125,7 @@ class Postgres:
 
     def connect(self) -> psycopg.Connection[Any]:
         """A connection of its own, in no transaction: to listen, and to look before there is anything."""
-        target = self._target.set(drivername="postgresql").render_as_string(hide_password=False)
-        return psycopg.connect(target, autocommit=True, **self._arguments("outside"))
+        return psycopg.connect(self.target, autocommit=True, **self._arguments("outside"))
 
     def turns(self) -> threading.BoundedSemaphore:
         """The server lets them work side by side."""
@@ -177,6 +198,19 @@ class Postgres:
         return set(connection.execute(_TABLES).scalars())
 
 
+def _is_lost(context: ExceptionContext) -> None:
+    """What the server has not said, libpq has: then no rollback is tried on it."""
+    error = context.original_exception
+    if isinstance(error, psycopg.OperationalError) and error.sqlstate is None:
+        context.is_disconnect = True
+
+
+def _text(url: URL) -> str:
+    """As libpq reads it, for whom a plus in the query is no space."""
+    before, mark, query = url.render_as_string(hide_password=False).partition("?")
+    return before + mark + query.replace("+", "%20")
+
+
 _ALONE = text("SELECT pg_advisory_xact_lock(:key, hashtext(current_schema()))")
 _TABLES = text("SELECT tablename FROM pg_tables WHERE schemaname = current_schema()")
 _IS_THERE = """
@@ -195,7 +229,7 @@ MEANINGS: tuple[tuple[str, str, str], ...] = (
     ("3D000", "does not exist", "create it: createdb NAME"),
     ("3F000", "has no such schema", "runner migrate up"),
     ("28", "refuses this user: {said}", "check user and password in the URL"),
-    ("42501", "may not be changed by this user: {said}", "GRANT what is missing, or name another user"),
+    ("42501", "may not be used so by this user: {said}", "GRANT what is missing, or name another user"),
     ("42P01", "was never set up, or has an older schema: {said}", "runner migrate up"),
     ("42703", "has an older schema: {said}", "runner migrate up"),
     ("57P03", "is starting up or shutting down", "try again in a moment"),
