@@ -61,12 +61,9 @@ class Janitor:
 
     def rescue(self, now: datetime) -> int:
         """Settle the runs of dead workers as stalled; returns how many."""
-        # Holders first: a worker is registered before its first claim, so that a new one is never an orphan here.
-        holders = self.workers.holders()
-        known = {worker.id: worker for worker in self.workers.all()}
-        dead = [worker for worker in known.values() if worker.id != self.worker_id and self._is_dead(worker)]
-        orphaned = holders - set(known) - {self.worker_id}
-        gone = [*(worker.id for worker in dead), *sorted(orphaned)]
+        known, orphaned = self.workers.census()
+        dead = [worker for worker in known if worker.id != self.worker_id and self._is_dead(worker)]
+        gone = [*(worker.id for worker in dead), *sorted(orphaned - {self.worker_id})]
         rescued = sum(self._rescue(worker_id, now) for worker_id in gone)
         for worker in dead:
             if worker.lock_file and is_free(Path(worker.lock_file)):  # who was stopped, and holds it, may go on
