@@ -160,6 +160,7 @@ def service(app: App, follower: Follower, roles: Roles, definitions: Definitions
         else:
             stack.enter_context(presence(app, follower))
         scheduler = app.scheduler()
+        scheduler.changed = app.database.changes(asks=False)
         ticks: dict[str, Callable[[datetime], float]] = {"reloader": follower.tick}
         if runs is not None:
             ticks["worker"] = runs.tick

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+import select
 import threading
 from collections.abc import Hashable
 from datetime import timedelta
@@ -36,6 +37,7 @@ FAULTS = (DatabaseError, InterfaceError, psycopg.Error)
 OLDEST = 13
 TRUSTED = 0.5  # seconds for which a connection is taken for alive that was so
 WRITERS = 8  # transactions at the same time in one process
+KEPT = 2  # connections of a kind that are kept open while nobody uses them
 ALONE = 7_217_001  # the advisory lock of who must be alone, one for each schema
 CONNECT_TIMEOUT = 10  # seconds
 NEVER = 2**31  # times that a statement is executed before the driver prepares it unasked
@@ -79,14 +81,15 @@ class Postgres:
             "postgresql+psycopg://",
             creator=partial(self._connect, door),  # libpq reads the URL, not SQLAlchemy
             poolclass=QueuePool,
-            pool_size=WRITERS,
-            max_overflow=WRITERS,
+            pool_size=KEPT,
+            max_overflow=2 * WRITERS - KEPT,
             pool_pre_ping=True,
             isolation_level={"reader": "REPEATABLE READ", "outside": "AUTOCOMMIT"}.get(door, "READ COMMITTED"),
             json_serializer=compact_json,
             json_deserializer=json.loads,
         )
         event.listen(made, "handle_error", _is_lost)
+        made.dialect.do_ping = answers  # type: ignore[assignment, method-assign]
         return made
 
     def _connect(self, door: Door) -> psycopg.Connection[Any]:
@@ -136,13 +139,7 @@ class Postgres:
 
     def is_alive(self, connection: Connection, idle: float) -> bool:
         """Asked where nobody has spoken to it for a while: the server may have gone and come meanwhile."""
-        if idle < TRUSTED:
-            return True
-        try:
-            connection.connection.driver_connection.execute("")  # type: ignore[union-attr]
-        except psycopg.Error:
-            return False
-        return True
+        return idle < TRUSTED or answers(connection.connection.driver_connection)
 
     def alone(self, connection: Connection) -> None:
         connection.execute(_ALONE, {"key": ALONE})
@@ -209,6 +206,21 @@ def _text(url: URL) -> str:
     """As libpq reads it, for whom a plus in the query is no space."""
     before, mark, query = url.render_as_string(hide_password=False).partition("?")
     return before + mark + query.replace("+", "%20")
+
+
+def answers(connection: Any) -> bool:
+    """Whether this connection, which nobody uses, can be used. A server that goes says so, or its kernel does: only
+    where something has come is the server asked."""
+    try:
+        waiting = select.poll()
+        waiting.register(connection.fileno(), select.POLLIN)
+        if waiting.poll(0):
+            connection.execute("")
+            if not connection.autocommit:
+                connection.rollback()
+    except psycopg.Error:
+        return False
+    return True
 
 
 _ALONE = text("SELECT pg_advisory_xact_lock(:key, hashtext(current_schema()))")
