@@ -14,7 +14,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import URL, Connection, Engine, create_engine, text
+from sqlalchemy import URL, Connection, Engine, create_engine, event, text
 from sqlalchemy.exc import DatabaseError, InterfaceError, OperationalError
 from sqlalchemy.pool import QueuePool
 
@@ -34,6 +34,7 @@ FAULTS = (DatabaseError, InterfaceError, psycopg.Error)
 OLDEST = 13
 TRUSTED = 0.5  # seconds for which a connection is taken for alive that was so
 WRITERS = 8  # transactions at the same time in one process
+SENT = "runner.settings"  # a setting that means nothing: where it did not arrive, the others did not
 KEPT = 2  # connections of a kind that are kept open while nobody uses them
 ALONE = 7_217_001  # the advisory lock of who must be alone, one for each schema
 CONNECT_TIMEOUT = 10  # seconds
@@ -77,6 +78,7 @@ class Postgres:
             json_serializer=compact_json,
             json_deserializer=json.loads,
         )
+        event.listen(made, "connect", lambda connection, _: _mind_the_pooler(connection))
         made.dialect.do_ping = answers  # type: ignore[assignment, method-assign]
         return made
 
@@ -87,6 +89,7 @@ class Postgres:
             "idle_in_transaction_session_timeout": IDLE_IN_TRANSACTION,
             "plan_cache_mode": "force_custom_plan",  # a generic plan does not see that a partial index serves it
             "jit": "off",  # to compile a claim takes longer than it runs
+            SENT: "on",
         }
         if self._schema:
             settings["search_path"] = self._schema
@@ -107,7 +110,13 @@ class Postgres:
     def connect(self) -> psycopg.Connection[Any]:
         """A connection of its own, in no transaction: to listen, and to look before there is anything."""
         target = self._target.set(drivername="postgresql").render_as_string(hide_password=False)
-        return psycopg.connect(target, autocommit=True, **self._arguments("outside"))
+        made = psycopg.connect(target, autocommit=True, **self._arguments("outside"))
+        if not _mind_the_pooler(made) and self._schema:
+            made.close()
+            raise DatabaseUnavailable(
+                f"a pooler before {self.place} takes the schema out of our connections", "name the server itself"
+            )
+        return made
 
     def turns(self) -> threading.BoundedSemaphore:
         """The server lets them work side by side."""
@@ -174,6 +183,17 @@ class Postgres:
         return set(connection.execute(_TABLES).scalars())
 
 
+def _mind_the_pooler(connection: Any) -> bool:
+    """Whether what we set for the session has arrived. A pooler that drops it may give each transaction to another
+    session, where a statement that was prepared is not known, or another one bears its name."""
+    (arrived,) = connection.execute(_ARRIVED).fetchone()
+    if not connection.autocommit:
+        connection.rollback()
+    if arrived is None:
+        connection.prepare_threshold = None
+    return arrived is not None
+
+
 def answers(connection: Any) -> bool:
     """Whether this connection, which nobody uses, can be used. A server that goes says so, or its kernel does: only
     where something has come is the server asked."""
@@ -189,6 +209,7 @@ def answers(connection: Any) -> bool:
     return True
 
 
+_ARRIVED = f"SELECT current_setting('{SENT}', true)"
 _ALONE = text("SELECT pg_advisory_xact_lock(:key, hashtext(current_schema()))")
 _TABLES = text("SELECT tablename FROM pg_tables WHERE schemaname = current_schema()")
 _IS_THERE = """
@@ -216,6 +237,7 @@ MEANINGS: tuple[tuple[str, str, str], ...] = (
     ("25P03", "has ended a connection that was idle for too long", "try again"),
     ("58", "cannot be read or written: {said}", "look at the server's log"),
     ("XX", "is damaged: {said}", "look at the server's log"),
+    ("08P01", "is behind a pooler that refuses our settings: {said}", "PgBouncer: ignore_startup_parameters = options"),
     ("08", "cannot be reached: {said}", "check that the server runs and that the URL is right"),
 )
 
@@ -232,6 +254,7 @@ REFUSALS = (
     (re.compile(r"too many (clients|connections)|remaining connection slots"), "53300"),
     (re.compile(r"the database system is"), "57P03"),
     (re.compile(r"no password supplied"), "28000"),
+    (re.compile(r"unsupported startup parameter"), "08P01"),
 )
 
 
