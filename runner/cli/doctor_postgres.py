@@ -32,6 +32,9 @@ def server(app: App, loaded: Loaded) -> Iterator[Finding]:
 
 def judged(found: ServerHealth) -> Iterator[Finding]:
     yield _connections(found)
+    if not found.is_direct:
+        message = "a pooler drops what we set for a session: no limit for locks, no prepared statements"
+        yield Finding("server", "warning", message, "see `Poolers` in docs/postgresql.md, or name the server itself")
     if found.oldest_transaction > OLD:
         message = f"a transaction is open for {span(found.oldest_transaction)}: no dead row is cleaned up meanwhile"
         remedy = "find it in pg_stat_activity and end it with pg_terminate_backend, or in pg_prepared_xacts"

@@ -36,6 +36,7 @@ class ServerHealth:
     longest_wait: timedelta
     frozen_age: int
     bloat: tuple[Bloat, ...]
+    is_direct: bool = True  # what we set for a session has arrived
 
 
 def server_health(database: Database) -> ServerHealth:
@@ -45,8 +46,9 @@ def server_health(database: Database) -> ServerHealth:
         oldest = connection.execute(_OLDEST).scalar() or timedelta(0)
         waits, longest = connection.execute(_WAITS).one()
         age = connection.execute(_FROZEN).scalar_one()
+        is_direct = connection.execute(_DIRECT).scalar() is not None
         bloat = tuple(Bloat(*row) for row in connection.execute(_BLOAT, {"tables": list(TABLES)}))
-    return ServerHealth(version, used, hidden, most, oldest, waits, longest or timedelta(0), age, bloat)
+    return ServerHealth(version, used, hidden, most, oldest, waits, longest or timedelta(0), age, bloat, is_direct)
 
 
 def size(connection: Connection) -> int:
@@ -72,6 +74,7 @@ _WAITS = text(
     "SELECT count(*), max(clock_timestamp() - coalesce((to_jsonb(l) ->> 'waitstart')::timestamptz, a.query_start)) "
     "FROM pg_stat_activity a JOIN pg_locks l ON l.pid = a.pid AND NOT l.granted WHERE a.datname = current_database()"
 )
+_DIRECT = text("SELECT current_setting('runner.settings', true)")
 _FROZEN = text(
     "SELECT greatest(age(datfrozenxid), mxid_age(datminmxid)) FROM pg_database WHERE datname = current_database()"
 )

@@ -37,6 +37,7 @@ FAULTS = (DatabaseError, InterfaceError, psycopg.Error)
 OLDEST = 13
 TRUSTED = 0.5  # seconds for which a connection is taken for alive that was so
 WRITERS = 8  # transactions at the same time in one process
+SENT = "runner.settings"  # a setting that means nothing: where it did not arrive, the others did not
 KEPT = 2  # connections of a kind that are kept open while nobody uses them
 ALONE = 7_217_001  # the advisory lock of who must be alone, one for each schema
 CONNECT_TIMEOUT = 10  # seconds
@@ -89,6 +90,7 @@ class Postgres:
             json_deserializer=json.loads,
         )
         event.listen(made, "handle_error", _is_lost)
+        event.listen(made, "connect", lambda connection, _: _mind_the_pooler(connection))
         made.dialect.do_ping = answers  # type: ignore[assignment, method-assign]
         return made
 
@@ -103,6 +105,7 @@ class Postgres:
             "lock_timeout": int(self._busy_timeout.total_seconds() * 1000),
             "idle_in_transaction_session_timeout": IDLE_IN_TRANSACTION,
             "jit": "off",  # to compile a claim takes longer than it runs
+            SENT: "on",
         }
         if self._schema:
             settings["search_path"] = self._schema
@@ -128,7 +131,13 @@ class Postgres:
 
     def connect(self) -> psycopg.Connection[Any]:
         """A connection of its own, in no transaction: to listen, and to look before there is anything."""
-        return psycopg.connect(self.target, autocommit=True, **self._arguments("outside"))
+        made = psycopg.connect(self.target, autocommit=True, **self._arguments("outside"))
+        if not _mind_the_pooler(made) and self._schema:
+            made.close()
+            raise DatabaseUnavailable(
+                f"a pooler before {self.place} takes the schema out of our connections", "name the server itself"
+            )
+        return made
 
     def turns(self) -> threading.BoundedSemaphore:
         """The server lets them work side by side."""
@@ -208,6 +217,17 @@ def _text(url: URL) -> str:
     return before + mark + query.replace("+", "%20")
 
 
+def _mind_the_pooler(connection: Any) -> bool:
+    """Whether what we set for the session has arrived. A pooler that drops it may give each transaction to another
+    session, where a statement that was prepared is not known, or another one bears its name."""
+    (arrived,) = connection.execute(_ARRIVED).fetchone()
+    if not connection.autocommit:
+        connection.rollback()
+    if arrived is None:
+        connection.prepare_threshold = None
+    return arrived is not None
+
+
 def answers(connection: Any) -> bool:
     """Whether this connection, which nobody uses, can be used. A server that goes says so, or its kernel does: only
     where something has come is the server asked."""
@@ -223,6 +243,7 @@ def answers(connection: Any) -> bool:
     return True
 
 
+_ARRIVED = f"SELECT current_setting('{SENT}', true)"
 _ALONE = text("SELECT pg_advisory_xact_lock(:key, hashtext(current_schema()))")
 _TABLES = text("SELECT tablename FROM pg_tables WHERE schemaname = current_schema()")
 _IS_THERE = """
@@ -250,6 +271,7 @@ MEANINGS: tuple[tuple[str, str, str], ...] = (
     ("25P03", "has ended a connection that was idle for too long", "try again"),
     ("58", "cannot be read or written: {said}", "look at the server's log"),
     ("XX", "is damaged: {said}", "look at the server's log"),
+    ("08P01", "is behind a pooler that refuses our settings: {said}", "PgBouncer: ignore_startup_parameters = options"),
     ("08", "cannot be reached: {said}", "check that the server runs and that the URL is right"),
 )
 
@@ -266,6 +288,7 @@ REFUSALS = (
     (re.compile(r"too many (clients|connections)|remaining connection slots"), "53300"),
     (re.compile(r"the database system is"), "57P03"),
     (re.compile(r"no password supplied"), "28000"),
+    (re.compile(r"unsupported startup parameter"), "08P01"),
 )
 
 
