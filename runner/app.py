@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from runner.engine.run_once import Options, RunOnce
     from runner.engine.service import Service
     from runner.engine.worker import Selection, Worker
+    from runner.http.binding import Bound
 
 
 class App:
@@ -125,6 +126,14 @@ class App:
         from runner import assembly
 
         return assembly.service(self, follower, roles, definitions)
+
+    def http(
+        self, bound: Bound, service: Service, follower: Follower, metrics: Callable[[], bytes]
+    ) -> AbstractContextManager[str]:
+        """The jobs API of a long-lived process, answering; who may call it."""
+        from runner import serving
+
+        return serving.of_service(self, bound, service, follower, metrics)
 
     def follower(self, *, applies: bool) -> Follower:
         return Follower(self.reloader, self.workers, self.events.emit, applies=applies)

@@ -51,7 +51,8 @@ class Roles:
     selection: Selection = EVERYTHING
 
 
-FLUSH = 0.25  # seconds between two writes of what runs say
+FLUSH = 0.15  # seconds between two writes of what runs say,
+FLUSH_WATCHED = 0.03  # while somebody in this process watches
 
 
 @contextmanager
@@ -85,7 +86,7 @@ def worker(
         made.well_since = lambda: heart.well_since
         guard = Pulse(lambda: _give_up_where_unheard(heart, executor), stalled_after / 12, "heartbeat-guard")
         flush = Pulse(recorder.flush, FLUSH, "recorder")
-        recorder.connect(lambda run: _lost(app, executor, run), flush.ring)
+        recorder.connect(lambda run: _lost(app, executor, run), flush.ring, partial(_pace, flush))
         for one in (guard, flush):
             one.start()
         try:
@@ -223,6 +224,11 @@ def _introduction(
         said=said,
         now=app.now(),
     )
+
+
+def _pace(flush: Pulse, is_watched: bool) -> None:
+    flush.interval = FLUSH_WATCHED if is_watched else FLUSH
+    flush.ring()
 
 
 def _lost(app: App, executor: Executor, run: Run) -> None:

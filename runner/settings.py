@@ -29,6 +29,12 @@ class Settings:
     shutdown_grace: timedelta = timedelta(seconds=30)
     retention: timedelta = timedelta(days=30)
     busy_timeout: timedelta = timedelta(seconds=15)
+    http: bool = True
+    host: str = "127.0.0.1"
+    port: int = 8080
+    root_path: str = ""
+    allowed_hosts: tuple[str, ...] = ()
+    insecure: bool = False
     log_level: str = "info"
     log_format: str = "auto"
     origins: Mapping[str, str] = field(default_factory=dict)
@@ -44,6 +50,23 @@ def whole(text: str) -> int:
     if not 1 <= value <= 10_000:
         raise ValueError("from 1 to 10000")
     return value
+
+
+def port(text: str) -> int:
+    value = int(text)
+    if not 0 <= value <= 65_535:
+        raise ValueError("from 0 to 65535")
+    return value
+
+
+def names(text: str) -> tuple[str, ...]:
+    return tuple(name for name in (part.strip().lower() for part in text.split(",")) if name)
+
+
+def prefix(text: str) -> str:
+    if text and not text.startswith("/"):
+        raise ValueError("begins with a slash")
+    return text.rstrip("/")
 
 
 def switch(text: str) -> bool:
@@ -81,6 +104,12 @@ SETTINGS: dict[str, _Setting] = {
     "stalled_after": _Setting(parse_duration, ("RUNNER_STALLED_AFTER",), "a duration such as 60s", in_file=True),
     "shutdown_grace": _Setting(parse_duration, ("RUNNER_SHUTDOWN_GRACE",), "a duration such as 30s", in_file=True),
     "retention": _Setting(parse_duration, ("RUNNER_RETENTION",), "a duration such as 30d", in_file=True),
+    "http": _Setting(switch, ("RUNNER_HTTP",), "true or false"),
+    "host": _Setting(str, ("RUNNER_HOST",), "an address of this machine, such as 127.0.0.1"),
+    "port": _Setting(port, ("RUNNER_PORT",), "a port, from 0 (any that is free) to 65535"),
+    "root_path": _Setting(prefix, ("RUNNER_ROOT_PATH",), "the path before ours of a reverse proxy, as /runner"),
+    "allowed_hosts": _Setting(names, ("RUNNER_ALLOWED_HOSTS",), "host names, separated by commas; * for any"),
+    "insecure": _Setting(switch, ("RUNNER_INSECURE",), "true or false"),
     "log_level": _Setting(
         one_of("debug", "info", "warning", "error"), ("RUNNER_LOG_LEVEL",), "debug, info, warning or error"
     ),

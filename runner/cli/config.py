@@ -114,6 +114,7 @@ def plan(
     no_import: NoImport = False,
 ) -> None:
     """Say what applying the file would do. Changes nothing, and never creates a database."""
+    from runner.config.payload_checks import payload_problems
     from runner.domain.plan import plan as make_plan
     from runner.domain.plan import report
 
@@ -146,20 +147,6 @@ def _old_file(ctx: typer.Context, path: Path) -> Any:
     return Stored(0, load(path, environ=os.environ).require(), {}, {})
 
 
-def payload_problems(job_type: Any, payload: Any) -> list[str]:
-    """What does not fit, in words, for the warnings of a plan."""
-    from runner.config.payload import check, complete
-    from runner.config.references import references_in
-
-    if references_in(payload):
-        return []  # what they will hold is known where the job is enqueued
-    filled = complete(job_type.payload_schema, dict(payload))
-    return [
-        f"{problem.path}: {problem.message}" if problem.path else problem.message
-        for problem in check(job_type.payload_schema, filled)
-    ]
-
-
 @cli.command(short_help="Bring the database to the file.")
 def apply(
     ctx: typer.Context,
@@ -172,6 +159,7 @@ def apply(
     no_import: NoImport = False,
 ) -> None:
     """Bring the database to the file, in one transaction: all of it or nothing."""
+    from runner.config.payload_checks import payload_problems
     from runner.domain.plan import plan as make_plan
     from runner.domain.plan import report
 

@@ -14,7 +14,8 @@ import typer
 
 from runner.cli.jobs import LARGEST, Id, countable, existing, jobs
 from runner.cli.main import length
-from runner.cli.output import clean, is_heard, note, plain, print_json, print_line, span, when
+from runner.cli.output import clean, is_heard, note, print_json, print_line, span, when
+from runner.domain.plain import plain
 
 if TYPE_CHECKING:
     from runner.app import App

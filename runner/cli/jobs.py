@@ -16,7 +16,6 @@ from runner.cli.output import (
     exit_code,
     nearby,
     note,
-    plain,
     print_json,
     print_line,
     print_table,
@@ -24,6 +23,7 @@ from runner.cli.output import (
     when,
 )
 from runner.domain.errors import Conflict, NotFound
+from runner.domain.plain import plain
 
 if TYPE_CHECKING:
     from runner.app import App

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 YEARS = range(1970, 2200)  # of a time on the command line; beyond, its distance from now is no time to count slots over
 LAST_CALL = 5.0  # seconds
 ORDER = ("init", "validate", "plan", "apply", "run-once", "serve", "enqueue", "status", "top", "jobs", "schedules",
-         "config", "schema", "migrate", "doctor")  # fmt: skip
+         "keys", "config", "schema", "migrate", "doctor")  # fmt: skip
 
 
 class _Commands(typer.core.TyperGroup):
@@ -119,6 +119,7 @@ def load_commands() -> None:
         follow,
         init,
         jobs,
+        keys,
         run_once,
         schedules,
         serve,

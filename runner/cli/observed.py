@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Observed:
-    """The metrics, where somebody wants them, and where they are served."""
+    """The metrics, where somebody wants them, and where they are served by themselves."""
 
     metrics: Metrics | None = None
     url: str | None = None
@@ -40,16 +40,16 @@ class Observed:
         if worker is not None:
             self.metrics.leaked_threads = lambda: worker.executor.leaked_threads
         if service.started is not None:
-            service.started = replace(service.started, address=self.url)
+            service.started = replace(service.started, metrics=self.url)
 
 
 @contextmanager
-def observed(app: App, metrics_port: int | None) -> Iterator[Observed]:
-    """From the first event on. Raises UsageError where the port is taken."""
+def observed(app: App, metrics_port: int | None, *, measured: bool = False) -> Iterator[Observed]:
+    """From the first event on. `measured`: also without a port. Raises UsageError where that is taken."""
     with ExitStack() as stack:
         _log(app, stack)
         _trace(app, stack)
-        yield Observed() if metrics_port is None else _measure(app, metrics_port, stack)
+        yield Observed() if metrics_port is None and not measured else _measure(app, metrics_port, stack)
 
 
 def _log(app: App, stack: ExitStack) -> None:
@@ -75,10 +75,12 @@ def _trace(app: App, stack: ExitStack) -> None:
         app.around, app.traceparent = traces.around, traces.traceparent
 
 
-def _measure(app: App, port: int, stack: ExitStack) -> Observed:
+def _measure(app: App, port: int | None, stack: ExitStack) -> Observed:
     from runner.telemetry.metrics import Metrics, start_metrics_server
 
     metrics = Metrics(runner.__version__, lambda: queue_depths(app.database, app.now()))
     app.events.subscribe(metrics.tell)
+    if port is None:
+        return Observed(metrics)
     server = stack.enter_context(closing(start_metrics_server(metrics, port)))
     return Observed(metrics, server.url)

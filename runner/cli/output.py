@@ -8,7 +8,6 @@ import os
 import shutil
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, is_dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from itertools import groupby
@@ -18,6 +17,7 @@ import typer
 
 from runner.domain import errors
 from runner.domain.duration import DurationError
+from runner.domain.plain import plain
 
 if TYPE_CHECKING:
     from runner.domain.ledger import ScheduleSlot
@@ -58,20 +58,6 @@ def exit_code(error: errors.RunnerError) -> int:
 def print_json(data: Mapping[str, Any]) -> None:
     """One document with its version; times as ISO 8601 with offset, durations in seconds."""
     print_line(json.dumps({"format_version": 1} | dict(data), indent=2, ensure_ascii=False, default=plain))
-
-
-def plain(value: object) -> object:
-    """What JSON does not know, as the values that it does."""
-    match value:
-        case datetime():
-            return value.isoformat()
-        case timedelta():
-            return value.total_seconds()
-        case set() | frozenset():
-            return sorted(value)
-    if is_dataclass(value) and not isinstance(value, type):
-        return asdict(value)
-    raise TypeError(f"not JSON: {type(value).__name__}")
 
 
 def print_line(text: str = "") -> None:

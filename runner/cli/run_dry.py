@@ -8,8 +8,9 @@ from datetime import datetime
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
-from runner.cli.output import clean, counted, note, plain, print_json, print_line, print_table, slot_lines, when
+from runner.cli.output import clean, counted, note, print_json, print_line, print_table, slot_lines, when
 from runner.domain.errors import DatabaseUnavailable, RunnerError
+from runner.domain.plain import plain
 from runner.telemetry import Event, FiringFailed, SlotsDecided
 
 if TYPE_CHECKING:

@@ -12,9 +12,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from runner.cli.output import clean, is_terminal, note, plain, print_json, print_line, print_table, slot_lines, span
+from runner.cli.output import clean, is_terminal, note, print_json, print_line, print_table, slot_lines, span
 from runner.domain.errors import UsageError
 from runner.domain.job import JobState
+from runner.domain.plain import plain
 from runner.telemetry import (
     ClaimLost,
     Event,

@@ -17,7 +17,6 @@ from runner.domain.errors import NotFound, UsageError
 if TYPE_CHECKING:
     from runner.app import App
     from runner.domain.ledger import ScheduleStatus
-    from runner.domain.schedule import Schedule
 
 schedules = typer.Typer(no_args_is_help=True, help="Look at schedules, pause them, run them by hand.")
 cli.add_typer(schedules, name="schedules")
@@ -50,21 +49,13 @@ def list_schedules(
 
 
 def _data(row: ScheduleStatus) -> dict[str, Any]:
-    return row.model_dump(exclude={"spec"}) | {"state": _state(row)}
+    return row.model_dump(exclude={"spec"}) | {"state": row.state}
 
 
 def _row(row: ScheduleStatus, now: datetime) -> tuple[object, ...]:
     starts = row.job_type or f"workflow {row.workflow}"
     times = (nearby(row.last_run, now), nearby(row.next_run, now))
-    return (row.name, starts, row.expression, row.timezone, *times, _state(row))
-
-
-def _state(row: ScheduleStatus) -> str:
-    if row.retired_at is not None:
-        return "retired"
-    if row.paused_at is not None:
-        return "paused"
-    return "active" if row.enabled else "disabled"
+    return (row.name, starts, row.expression, row.timezone, *times, row.state)
 
 
 @schedules.command("next")
@@ -78,13 +69,15 @@ def next_runs(
     output: Output = Format.TEXT,
 ) -> None:
     """Show when schedules of the file fire next. Reads the file, needs no database."""
+    from runner.domain.upcoming import upcoming
+
     definitions = read_file(ctx, no_import=True).require()
     if name is not None and name not in definitions.schedules:
         raise NotFound(
             f"there is no schedule {name!r} in the file", f"known: {', '.join(definitions.schedules) or 'none'}"
         )
     chosen = [one for one in definitions.schedules.values() if name in (None, one.name)]
-    found = [_next_of(schedule, count, moment(now)) for schedule in chosen]
+    found = [upcoming(schedule, count, moment(now)) for schedule in chosen]
     if output is Format.JSON:
         print_json({"schedules": found})
         return
@@ -101,28 +94,6 @@ def _fire(fire: dict[str, Any]) -> str:
     local = datetime.fromisoformat(fire["local"])
     text = f"{local:%a} {local.replace(tzinfo=None).isoformat(' ')}"
     return text if not local.utcoffset() else f"{text} {local.isoformat()[19:]}  = {when(fire['utc'])}"
-
-
-def _next_of(schedule: Schedule, count: int, now: datetime) -> dict[str, Any]:
-    from runner.domain.cron.zones import zone
-    from runner.domain.timing import canonical, in_words, timing
-
-    times, at = timing(schedule), now
-    fires: list[dict[str, Any]] = []
-    while schedule.enabled and len(fires) < count:
-        following = times.next(at)
-        if following is None:
-            break
-        at = following
-        fires.append({"utc": at, "local": at.astimezone(zone(schedule.timezone)).isoformat()})
-    return {
-        "name": schedule.name,
-        "cron": canonical(schedule),
-        "timezone": schedule.timezone,
-        "enabled": schedule.enabled,
-        "words": in_words(schedule),
-        "next": fires,
-    }
 
 
 @schedules.command()
@@ -146,15 +117,9 @@ def pause(
 @schedules.command()
 def resume(ctx: typer.Context, name: Name, output: Output = Format.TEXT) -> None:
     """End a pause. What was missed is not made up: that is what backfill is for."""
-    from runner.domain.timing import timing
-    from runner.storage.serial import schedule_from
-
     app = _existing(ctx)
-    now = app.now()
     try:
-        row = app.schedules.resume(
-            name, now, lambda row: timing(schedule_from(row.spec)).next(now) if row.enabled else None
-        )
+        row = app.schedules.resume(name, app.now())
     finally:
         app.close()
     _say(row, f"{name} is active; next run {when(row.next_run)}", output)

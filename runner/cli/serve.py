@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -21,10 +21,13 @@ from runner.domain.errors import BrokenOff, UsageError
 if TYPE_CHECKING:
     from runner.app import App
     from runner.assembly import Roles
+    from runner.cli.observed import Observed
     from runner.config.load import Loaded
     from runner.domain.schedule import RunnerOptions
+    from runner.engine.follower import Follower
     from runner.engine.notify import Notify
     from runner.engine.service import Service
+    from runner.http.binding import Bound
     from runner.settings import Settings
 
 AGAIN = 0.5  # seconds between attempts to start
@@ -51,17 +54,29 @@ def serve(
         bool, typer.Option("--last-good", help="Start from the stored revision where the file is invalid.")
     ] = False,
     allow_removals: AllowRemovals = False,
+    host: Annotated[
+        str | None, typer.Option(metavar="ADDRESS", help="Serve HTTP on this address.  [default: 127.0.0.1]")
+    ] = None,
+    port: Annotated[
+        int | None,
+        typer.Option(metavar="PORT", min=0, max=65535, help="On this port; 0: any free one.  [default: 8080]"),
+    ] = None,
+    no_http: Annotated[bool, typer.Option("--no-http", help="Serve no HTTP.")] = False,
+    insecure: Annotated[
+        bool, typer.Option("--insecure", help="Serve HTTP to other machines though there are no keys.")
+    ] = False,
     metrics_port: Annotated[
-        int | None, typer.Option(metavar="PORT", min=0, max=65535, help="Serve Prometheus metrics on 127.0.0.1:PORT.")
+        int | None, typer.Option(metavar="PORT", min=0, max=65535, help="Serve metrics on 127.0.0.1:PORT too.")
     ] = None,
 ) -> None:
-    """Fire schedules, run jobs and follow the file, until SIGTERM or Ctrl-C.
+    """Fire schedules, run jobs, follow the file and serve the jobs API, until SIGTERM or Ctrl-C.
 
     The first signal stops in good order: nothing more is started, what runs may end within shutdown_grace, the rest
     is given back. A second one stops at once.
     """
     keep_stdout()
-    flags = ctx.obj | {"concurrency": concurrency}
+    flags = ctx.obj | {"concurrency": concurrency, "host": host, "port": port}
+    flags |= {"http": False if no_http else None, "insecure": insecure or None}
     call = Call(flags, _names(queues), _names(exclude_queues), not no_scheduler, not no_worker, not no_sync, last_good,
                 allow_removals, metrics_port)  # fmt: skip
     raise typer.Exit(call.serve_when_it_answers())
@@ -139,7 +154,7 @@ class Call:
         from runner.cli.observed import observed
         from runner.engine.notify import Notify
 
-        with observed(app, self.metrics_port) as watch:
+        with _bound(app) as bound, observed(app, self.metrics_port, measured=bound is not None) as watch:
             follower = app.follower(applies=self.applies)
             definitions = follower.begin(
                 loaded, app.now(), last_good=self.last_good, allow_removals=self.allow_removals
@@ -153,6 +168,7 @@ class Call:
                 app.service(follower, self._roles(app.settings), definitions) as service,
                 stopping(service.stop, service.reload),
                 _watched(service, notify),
+                _http(app, bound, service, follower, watch),
             ):
                 watch.connect(service)
                 gc.collect()
@@ -166,6 +182,41 @@ class Call:
         selection = Selection(queues=self.queues or None, exclude_queues=self.exclude_queues)
         enabled = settings.jobs_enabled
         return Roles(fires=self.fires and enabled, runs=self.runs and enabled, selection=selection)
+
+
+@contextmanager
+def _bound(app: App) -> Iterator[Bound | None]:
+    """The address to serve on, taken. Where nobody asked for it, and another has it, the jobs are run all the same."""
+    from runner.http.binding import AddressTaken, bind
+
+    found = app.settings
+    if not found.http:
+        yield None
+        return
+    try:
+        bound = bind(found.host, found.port)
+    except AddressTaken as error:
+        if "port" in found.origins or "host" in found.origins:
+            raise
+        note(f"warning: {error.message}; this process serves none")
+        note(f"help: {error.hint}")
+        yield None
+        return
+    try:
+        yield bound
+    finally:
+        bound.close()
+
+
+@contextmanager
+def _http(app: App, bound: Bound | None, service: Service, follower: Follower, watch: Observed) -> Iterator[None]:
+    if bound is None or watch.metrics is None:
+        yield
+        return
+    with app.http(bound, service, follower, watch.metrics.page) as access:
+        if service.started is not None:
+            service.started = replace(service.started, address=bound.url, access=access)
+        yield
 
 
 @contextmanager

@@ -29,6 +29,8 @@ def status(ctx: typer.Context, output: Output = Format.TEXT) -> None:
     All of it comes from the database, so it is right in any process. Changes nothing and exits 0 whatever it shows:
     `runner doctor` is the command that judges.
     """
+    from runner.domain.overview_data import overview_data
+
     app = app_of(ctx)
     try:
         is_there = app.look()
@@ -39,7 +41,7 @@ def status(ctx: typer.Context, output: Output = Format.TEXT) -> None:
     finally:
         app.close()
     if output is Format.JSON:
-        print_json({"at": now, "database": database, **_data(seen, skipped)})
+        print_json({"at": now, "database": database, **overview_data(seen, skipped)})
         return
     for line in _lines(database, seen):
         print_line(line)
@@ -53,29 +55,6 @@ def _database(app: App) -> dict[str, Any]:
     there = app.database.exists
     sizes = app.database.sizes() if there else {"bytes": 0, "wal_bytes": 0, "journal_mode": None}
     return {"path": app.database.place, "exists": there, **sizes, "schema": HEAD if there else None}
-
-
-# ---- for programs
-
-
-def _data(seen: Overview | None, skipped: Sequence[Skips]) -> dict[str, Any]:
-    if seen is None:
-        return {"revision": None, "problems": [], "workers": [], "queues": [], "schedules": None, "next": [],
-                "skipped": []}  # fmt: skip
-    return {
-        "revision": seen.revision and asdict(seen.revision),
-        "problems": [asdict(problem) for problem in seen.problems],
-        "workers": [_worker_data(worker) for worker in seen.workers],
-        "queues": [asdict(queue) for queue in seen.queues],
-        "schedules": asdict(seen.schedules),
-        "next": [asdict(fire) for fire in seen.fires],
-        "skipped": [asdict(one) for one in skipped],
-    }
-
-
-def _worker_data(worker: WorkerView) -> dict[str, Any]:
-    row = worker.status.model_dump(exclude={"lock_file", "wake_socket"})
-    return row | {"state": worker.life, "running": worker.running, "is_current": worker.is_current}
 
 
 # ---- for people

@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from itertools import chain
+from typing import Any
 
 from runner.config.findings import Findings
-from runner.config.payload import complaints, complete
+from runner.config.payload import check, complaints, complete
 from runner.config.payload_schema import check_schema, typos
 from runner.config.places import Path
 from runner.config.raw import Data, entries, steps
-from runner.config.references import StepResult, in_text, resolve, texts_in
+from runner.config.references import StepResult, in_text, references_in, resolve, texts_in
 from runner.config.rules import Complaint
 from runner.domain.errors import UnsetVariable
+from runner.domain.schedule import JobType
 
 
 def check_payloads(findings: Findings, data: Data, environ: Mapping[str, str]) -> None:
@@ -22,6 +24,17 @@ def check_payloads(findings: Findings, data: Data, environ: Mapping[str, str]) -
         job, payload = entry.get("job"), entry.get("payload", {})
         if isinstance(job, str) and job in schemas and isinstance(payload, dict):
             _check_payload(findings, (*path, "payload"), schemas[job], payload, environ)
+
+
+def payload_problems(job_type: JobType, payload: Mapping[str, Any]) -> list[str]:
+    """What does not fit, in words, for the warnings of a plan."""
+    if references_in(payload):
+        return []  # what they will hold is known where the job is enqueued
+    filled = complete(job_type.payload_schema, dict(payload))
+    return [
+        f"{problem.path}: {problem.message}" if problem.path else problem.message
+        for problem in check(job_type.payload_schema, filled)
+    ]
 
 
 def _usable_schemas(findings: Findings, data: Data) -> Iterator[tuple[str, Data]]:

@@ -49,6 +49,15 @@ class ScheduleStatus(Row, table=True):
     created_at: datetime
     updated_at: datetime
 
+    @property
+    def state(self) -> str:
+        """In a word."""
+        if self.retired_at is not None:
+            return "retired"
+        if self.paused_at is not None:
+            return "paused"
+        return "active" if self.enabled else "disabled"
+
 
 class ScheduleSlot(Row, table=True):
     """One line of the ledger. A long run of skipped slots is one line: `slot` the last, `first_slot` the first."""

@@ -100,7 +100,7 @@ class Pulse:
 
     def __init__(self, beat: Callable[[], None], interval: float, name: str) -> None:
         self._beat = beat
-        self._interval = interval
+        self.interval = interval
         self._ended = threading.Event()
         self._rung = threading.Event()
         self._thread = threading.Thread(target=self._serve, name=name, daemon=True)
@@ -119,7 +119,7 @@ class Pulse:
 
     def _serve(self) -> None:
         while not self._ended.is_set():
-            self._rung.wait(self._interval)
+            self._rung.wait(self.interval)
             self._rung.clear()
             if not self._ended.is_set():
                 with suppress(RunnerError):

@@ -75,13 +75,21 @@ class Recorder:
         self._emit = emit
         self._lost: Callable[[Run], None] = lambda run: None
         self._ring: Callable[[], None] = lambda: None
+        self._pace: Callable[[bool], None] = lambda is_hurried: None
+        self.written: Callable[[], None] = lambda: None  # called after each write
         self._lock = threading.Lock()
         self._flushing = threading.Lock()
         self._heard: set[RunSink] = set()
 
-    def connect(self, lost: Callable[[Run], None], ring: Callable[[], None]) -> None:
-        """Whom to tell of a lost claim, and of a buffer that fills before its time."""
-        self._lost, self._ring = lost, ring
+    def connect(
+        self, lost: Callable[[Run], None], ring: Callable[[], None], pace: Callable[[bool], None] | None = None
+    ) -> None:
+        """Whom to tell of a lost claim, of a buffer that fills before its time, and of how often to flush."""
+        self._lost, self._ring, self._pace = lost, ring, pace or self._pace
+
+    def hurry(self, is_watched: bool) -> None:
+        """While somebody watches, what runs say is written sooner."""
+        self._pace(is_watched)
 
     def sink(self, run: Run) -> RunSink:
         return RunSink(self, run)
@@ -109,6 +117,7 @@ class Recorder:
                     for said, writes in batch:
                         said.put_back(writes)
                 raise
+            self.written()
             for _, writes in batch:
                 if writes.run.id in lost:
                     self._lost(writes.run)

@@ -7,7 +7,20 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Select, bindparam, func, insert, literal, or_, select, text, update
+from sqlalchemy import (
+    Connection,
+    Select,
+    bindparam,
+    func,
+    insert,
+    literal,
+    literal_column,
+    or_,
+    select,
+    text,
+    tuple_,
+    update,
+)
 
 from runner.domain.errors import Conflict, NotFound
 from runner.domain.job import Enqueued, InFlight, JobState, NewJob
@@ -20,12 +33,16 @@ from runner.storage.poke import mark
 
 JOBS = Job.__table__  # type: ignore[attr-defined]
 ATTEMPTS = JobAttempt.__table__  # type: ignore[attr-defined]
+FARTHEST = 10_000  # a place in the queue beyond this is not counted
 TERMINAL = (JobState.COMPLETED, JobState.FAILED, JobState.CANCELLED)
 
 
 @dataclass(frozen=True, slots=True)
 class JobFilter:
-    """Which jobs a listing shows: all conditions that are set hold. `q` is looked for in error, message and id."""
+    """Which jobs a listing shows: all conditions that are set hold. `q` is looked for in error, message and id.
+
+    `projects` are those that the caller may see at all; None: all, and jobs of none.
+    """
 
     status: tuple[str, ...] = ()
     type: tuple[str, ...] = ()
@@ -35,6 +52,7 @@ class JobFilter:
     since: datetime | None = None
     until: datetime | None = None
     q: str | None = None
+    projects: tuple[str, ...] | None = None
 
 
 class JobStore:
@@ -86,6 +104,18 @@ class JobStore:
     def count(self, where: JobFilter) -> int:
         with self._database.read() as connection:
             return int(connection.execute(_filtered(select(func.count()).select_from(JOBS), where)).scalar_one())
+
+    def position(self, job: Job, now: datetime) -> int | None:
+        """Its place in its queue, in claim order and limits aside; None beyond 10,000, or where it is not due."""
+        if job.waiting_for is not None or job.run_at > now:
+            return None
+        mine = (job.priority, job.run_at, job.id)
+        due = (JOBS.c.status == literal_column("'pending'"), JOBS.c.waiting_for.is_(None), JOBS.c.run_at <= now)
+        before = tuple_(JOBS.c.priority, JOBS.c.run_at, JOBS.c.id) < mine
+        ahead = select(literal(1)).select_from(JOBS).where(*due, JOBS.c.queue == job.queue, before).limit(FARTHEST)
+        with self._database.read() as connection:
+            found = int(connection.execute(select(func.count()).select_from(ahead.subquery())).scalar_one())
+        return None if found >= FARTHEST else found + 1
 
     def attempts(self, job_ids: Sequence[int]) -> dict[int, list[JobAttempt]]:
         """The superseded runs of these jobs, in order."""
@@ -226,6 +256,8 @@ def _filtered(statement: Select[Any], where: JobFilter) -> Select[Any]:
     for column, value in equal.items():
         if value is not None:
             statement = statement.where(column == value)
+    if where.projects is not None:
+        statement = statement.where(JOBS.c.project_id.in_(where.projects))
     if where.status:
         statement = statement.where(JOBS.c.status.in_(where.status))
         if set(where.status) <= {JobState.FAILED, JobState.CANCELLED}:

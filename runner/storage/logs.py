@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from operator import attrgetter
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, bindparam, case, delete, func, insert, select, update
 
@@ -37,6 +37,13 @@ class LogStore:
         with self._database.read() as connection:
             return [JobLog(**row) for row in connection.execute(statement).mappings()]
 
+    def newest(self, job_id: int, upto: int, limit: int) -> list[JobLog]:
+        """The last lines with an id of at most `upto`, in order."""
+        mine = select(LOGS).where(LOGS.c.job_id == job_id, LOGS.c.id <= upto)
+        with self._database.read() as connection:
+            rows = connection.execute(mine.order_by(LOGS.c.id.desc()).limit(limit)).mappings().all()
+        return [JobLog(**row) for row in reversed(rows)]
+
     def outputs(self, job_id: int) -> dict[str, tuple[str, bytes]]:
         """Name -> (media type, whole content) of what a job has shown."""
         statement = select(OUTPUTS).where(OUTPUTS.c.job_id == job_id).order_by(OUTPUTS.c.id)
@@ -46,7 +53,36 @@ class LogStore:
                 found[row.name] = (row.media_type, found.get(row.name, ("", b""))[1] + row.data)
         return found
 
+    def output(self, job_id: int, name: str) -> tuple[str, bytes] | None:
+        """Media type and whole content of one output."""
+        statement = select(OUTPUTS).where(OUTPUTS.c.job_id == job_id, OUTPUTS.c.name == name).order_by(OUTPUTS.c.id)
+        with self._database.read() as connection:
+            rows = connection.execute(statement).all()
+        return (rows[-1].media_type, b"".join(row.data for row in rows)) if rows else None
 
+    def output_sizes(self, job_id: int) -> list[OutputSize]:
+        """What a job has shown, without reading it, in the order in which it began."""
+        with self._database.read() as connection:
+            return [
+                OutputSize(row.name, row.media_type, row.bytes) for row in connection.execute(_SIZES, {"b": job_id})
+            ]
+
+
+class OutputSize(NamedTuple):
+    name: str
+    media_type: str
+    bytes: int
+
+
+_SIZES = (
+    select(
+        OUTPUTS.c.name, func.max(OUTPUTS.c.media_type).label("media_type"),
+        func.coalesce(func.sum(func.length(OUTPUTS.c.data)), 0).label("bytes"),
+    )
+    .where(OUTPUTS.c.job_id == bindparam("b"))
+    .group_by(OUTPUTS.c.name)
+    .order_by(func.min(OUTPUTS.c.id))
+)  # fmt: skip
 _FENCE = (JOBS.c.id == bindparam("b_id"), JOBS.c.claim_token == bindparam("b_token"), JOBS.c.status == JobState.RUNNING)
 _PROGRESS = (
     update(JOBS)

@@ -133,7 +133,9 @@ class ScheduleStore:
         return self._set(name, paused_at=now, paused_by=by, pause_reason=reason)
 
     @persistent
-    def resume(self, name: str, now: datetime, next_run: Callable[[ScheduleStatus], datetime | None]) -> ScheduleStatus:
+    def resume(
+        self, name: str, now: datetime, next_run: Callable[[ScheduleStatus], datetime | None] | None = None
+    ) -> ScheduleStatus:
         """End a pause. What was missed meanwhile is not made up: the cursor becomes now."""
         with self._database.write() as connection:
             row = _held(connection, name)
@@ -144,7 +146,7 @@ class ScheduleStore:
                 "paused_by": None,
                 "pause_reason": None,
                 "cursor": now,
-                "next_run": next_run(row),
+                "next_run": next_run(row) if next_run is not None else _next_after(row, now),
             }
             connection.execute(update(SCHEDULES).where(SCHEDULES.c.name == name).values(values))
             mark(connection)
@@ -176,6 +178,10 @@ class ScheduleStore:
             if name is not None:
                 _get(connection, name)
             return [ScheduleSlot(**row) for row in connection.execute(statement).mappings()]
+
+
+def _next_after(row: ScheduleStatus, now: datetime) -> datetime | None:
+    return timing(schedule_from(row.spec)).next(now) if row.enabled else None
 
 
 def blockers(connection: Connection, name: str) -> list[Blocker]:

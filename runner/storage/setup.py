@@ -8,10 +8,10 @@ from runner.domain.errors import DatabaseUnavailable
 from runner.storage.database import Database
 
 TABLES = (
-    "background_jobs", "config_revisions", "cron_schedules", "job_attempts", "job_logs", "job_outputs", "limits",
-    "schedule_slots", "workers",
+    "api_keys", "audit_log", "background_jobs", "config_revisions", "cron_schedules", "idempotency_keys",
+    "job_attempts", "job_logs", "job_outputs", "limits", "schedule_slots", "workers",
 )  # fmt: skip
-HEAD = "0005"  # a test holds both against the migrations; asking Alembic costs a fifth of a second at each start
+HEAD = "0006"  # a test holds both against the migrations; asking Alembic costs a fifth of a second at each start
 
 
 def prepare(database: Database) -> None:

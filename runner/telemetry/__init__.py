@@ -77,7 +77,10 @@ class WorkerRescued:
 
 @dataclass(frozen=True, slots=True)
 class ServiceStarted:
-    """A service is ready. `queues` empty: all of them; `revision` None: none is applied yet."""
+    """A service is ready. `queues` empty: all of them; `revision` None: none is applied yet.
+
+    `address` is where HTTP is served, `metrics` where they have a port of their own; `access` says who may come.
+    """
 
     version: str
     database: str
@@ -87,6 +90,8 @@ class ServiceStarted:
     queues: tuple[str, ...] = ()
     worker_id: str | None = None
     address: str | None = None
+    metrics: str | None = None
+    access: str | None = None
     sqlite_version: str | None = None
     is_sqlite_affected: bool = False
 
@@ -219,6 +224,10 @@ class Events:
 
     def subscribe(self, subscriber: Emit, ignores: Collection[type] = ()) -> None:
         self._subscribers.append((subscriber, frozenset(ignores)))
+        self._of_kind = {}
+
+    def forget(self, subscriber: Emit) -> None:
+        self._subscribers = [one for one in self._subscribers if one[0] != subscriber]
         self._of_kind = {}
 
     def emit(self, event: Event) -> None:

@@ -155,6 +155,8 @@ def _started(event: told.ServiceStarted) -> Iterator[Line]:
         "schedules": event.schedules,
         "worker_id": event.worker_id,
         "address": event.address,
+        "access": event.access,
+        "metrics": event.metrics,
         "sqlite": event.sqlite_version,
     }
     yield Line("info", "serving", _known(given))

@@ -85,7 +85,7 @@ def postgres_as_new(number: int) -> str:
     return database.url
 
 
-COUNTED = ("background_jobs", "job_logs", "job_outputs")
+COUNTED = ("audit_log", "background_jobs", "job_logs", "job_outputs")
 
 
 @dataclass(frozen=True)

@@ -10,13 +10,17 @@ from typing import Any
 import pytest
 from sqlalchemy import delete, update
 
+from runner.domain.access import Role, new_key
+from runner.domain.access_rows import AuditEntry
 from runner.domain.errors import Conflict, DatabaseUnavailable
 from runner.domain.job import JobState, UniqueKey
 from runner.domain.outcome import Completed, Failed
 from runner.domain.said import LogLine, OutputPiece, Progress, Writes
 from runner.storage import copying
+from runner.storage.access import AccessStore
 from runner.storage.copying import JOBS, copy_all
 from runner.storage.database import Database
+from runner.storage.idempotency import Once, OnceStore
 from runner.storage.setup import HEAD, version
 from tests.contract.databases import DIALECTS, everything
 from tests.contract.processes import fire_due
@@ -59,6 +63,10 @@ def fill(stores: Stores) -> None:
     assert stores.logs.write([said]) == set()
     end(stores, run, Failed("ValueError: again"))
     start(stores, run.id, now=NOW + HOUR)
+    access = AccessStore(stores.database)
+    access.add(new_key(), Role.VIEWER, ["shop"], NOW, by="test")
+    access.audit([AuditEntry(at=NOW, who="key 1", address="::1", action="pause", target="daily")])
+    OnceStore(stores.database).enqueue(Once("", "k", "d"), [], NOW)
     stores.jobs.enqueue_many([make_new_job(payload={"n": n}) for n in range(2500)], NOW)
 
 

@@ -118,7 +118,7 @@ def serve(
     log = project.traces / f"serve-{number}.log"
     log.touch()
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("RUNNER_", "DATABASE_URL"))}
-    settings = {"RUNNER_LOG_LEVEL": "debug", "RUNNER_LOG_FORMAT": "json"}
+    settings = {"RUNNER_LOG_LEVEL": "debug", "RUNNER_LOG_FORMAT": "json", "RUNNER_HTTP": "off"}
     parent = by or zygote()
     pid = parent.start(["serve", *arguments], project.folder, clean | settings | project.environ | environ, log)
     made = Served(project, pid, log, parent)

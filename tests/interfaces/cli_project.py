@@ -160,7 +160,8 @@ def command(*arguments: object) -> list[str]:
 def environment(more: Mapping[str, str]) -> dict[str, str]:
     """Nothing of the caller's settings but what an interpreter needs."""
     kept = {name: os.environ[name] for name in ("PATH", "HOME", "TMPDIR") if name in os.environ}
-    return kept | {"PYTHONPATH": str(ROOT), "COLUMNS": "80", "LANG": "C.UTF-8"} | dict(more)
+    quiet = {"RUNNER_HTTP": "off"}  # many serve at once, and few are asked anything over HTTP
+    return kept | quiet | {"PYTHONPATH": str(ROOT), "COLUMNS": "80", "LANG": "C.UTF-8"} | dict(more)
 
 
 def until(what: str, condition: Any) -> None:

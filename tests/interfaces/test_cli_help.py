@@ -18,12 +18,14 @@ COMMANDS = (
     "jobs show", "jobs logs", "jobs watch", "jobs cancel", "jobs retry", "schedules", "schedules list",
     "schedules next", "schedules pause", "schedules resume", "schedules trigger", "schedules backfill",
     "schedules history", "config", "schema", "migrate", "migrate up", "migrate down", "migrate status",
-    "migrate check", "migrate sql", "migrate copy", "doctor",
+    "migrate check", "migrate sql", "migrate copy", "keys", "keys create", "keys list", "keys revoke",
+    "doctor",
 )  # fmt: skip
 HEAVY = (
     "sqlalchemy", "sqlmodel", "alembic", "jsonschema", "yaml", "pydantic", "watchfiles", "croniter", "asyncio", "rich",
     "concurrent", "multiprocessing", "xml", "http", "email", "structlog", "prometheus_client",
-    "opentelemetry", "runner.app", "runner.engine", "runner.storage", "runner.config",
+    "opentelemetry", "fastapi", "starlette", "uvicorn", "anyio",
+    "runner.app", "runner.engine", "runner.storage", "runner.config",
 )  # fmt: skip
 
 

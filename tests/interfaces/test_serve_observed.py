@@ -43,7 +43,7 @@ class Service:
     def __init__(self, folder: Path, *arguments: str, **environ: str) -> None:
         self.folder, self.log = folder, folder / "serve.log"
         clean = {name: value for name, value in os.environ.items() if not name.startswith(("RUNNER_", "OTEL_"))}
-        self.environ = clean | environ
+        self.environ = clean | {"RUNNER_HTTP": "off"} | environ
         with self.log.open("w") as file:
             command = [sys.executable, "-m", "runner", "serve", *arguments]
             self.process = subprocess.Popen(command, cwd=folder, env=self.environ, stdout=file, stderr=file)
@@ -122,7 +122,7 @@ def test_a_service_is_seen_in_its_log_its_metrics_and_its_traces(
     endpoint, spans = collector
     service = Service(folder, "--metrics-port", "0", OTEL_EXPORTER_OTLP_ENDPOINT=endpoint)
     try:
-        url = service.told("serving")["address"]
+        url = service.told("serving")["metrics"]
         service.environ["TRACEPARENT"] = REQUEST
         service.run("enqueue", "speaks")
         settled = service.told("job completed")
@@ -180,7 +180,7 @@ def test_a_rejected_file_is_seen_from_the_start(folder: Path) -> None:
     (folder / "schedules.yaml").write_text(FILE.replace("handler:", "handle:"), encoding="utf-8")
     service = Service(folder, "--last-good", "--metrics-port", "0")
     try:
-        seen = scraped(service.told("serving")["address"])
+        seen = scraped(service.told("serving")["metrics"])
     finally:
         service.stop()
     assert (seen["runner_config_ok[]"], seen["runner_config_revision[]"]) == (0, 1)

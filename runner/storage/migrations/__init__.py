@@ -14,7 +14,7 @@ from sqlalchemy import Connection, Index
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.schema import CreateIndex, CreateTable
 
-from runner.domain import job_rows, ledger, revision, worker
+from runner.domain import access_rows, job_rows, ledger, revision, worker
 from runner.domain.errors import DatabaseUnavailable, UsageError
 from runner.domain.rows import Row
 
@@ -24,6 +24,7 @@ TABLES = (
     ledger.ScheduleStatus,
     worker.WorkerStatus,
     revision.ConfigRevision,
+    access_rows.ApiKey,
 )
 METADATA = Row.metadata
 

@@ -1,0 +1,42 @@
+"""How routes are declared: what they may answer besides what they promise, all of it in the OpenAPI document."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter
+from starlette.requests import Request
+
+from runner.api.answers import ProblemBody
+from runner.http.problems import MEDIA_TYPE, TITLES
+
+EVERYWHERE = (401, 403, 421, 422, 429, 503)
+WITH_BODY = (400, 413)
+CONFLICT = "The state of the thing forbids it"
+
+
+def router(prefix: str, tag: str) -> APIRouter:
+    return APIRouter(prefix=prefix, tags=[tag], responses=problems(*EVERYWHERE))
+
+
+def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """The errors of a route, for its `responses`."""
+    schema = {"$ref": f"#/components/schemas/{ProblemBody.__name__}"}
+    return {
+        status: {
+            "description": TITLES[status][1] if status in TITLES else CONFLICT,
+            "content": {MEDIA_TYPE: {"schema": schema}},
+        }
+        for status in statuses
+    }
+
+
+def also(media_type: str) -> dict[int | str, dict[str, Any]]:
+    """That 200 may be this too."""
+    schema = {"type": "string"} if media_type.startswith("text/") else {"type": "string", "format": "binary"}
+    return {200: {"content": {media_type: {"schema": schema}}}}
+
+
+def here(request: Request, path: str) -> str:
+    """An address of ours as the client reaches it, behind a reverse proxy with a path prefix too."""
+    return f"{request.scope.get('root_path', '')}{path}"

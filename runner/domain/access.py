@@ -1,0 +1,93 @@
+"""Who may do what over HTTP: roles, callers, and the text of a key."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import re
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+SECRET_BYTES = 32
+KEY = re.compile(r"rk_([0-9a-f]{12})_([A-Za-z0-9_-]{43})", re.ASCII)
+SHORTEST_OWN = 32  # characters of a key that a user makes himself: to guess it must be hopeless
+FIRST_KEY = "RUNNER_API_KEY"
+
+
+class Role(StrEnum):
+    """Each may do what the ones before it may."""
+
+    VIEWER = "viewer"
+    OPERATOR = "operator"
+    ADMIN = "admin"
+
+    def may(self, needed: Role) -> bool:
+        order = list(Role)
+        return order.index(self) >= order.index(needed)
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who makes a request. `projects` None: all of them. `key_id` None: nobody asked for a key."""
+
+    role: Role
+    projects: tuple[str, ...] | None = None
+    key_id: str | None = None
+    address: str = ""
+
+    @property
+    def is_bound(self) -> bool:
+        return self.projects is not None
+
+    @property
+    def name(self) -> str:
+        """As what is audited: the key, else the address."""
+        return f"key {self.key_id}" if self.key_id is not None else f"no key, {self.address or 'unknown address'}"
+
+    def sees(self, project_id: str | None) -> bool:
+        """Whether what belongs to this project (None: to none) is there for this caller."""
+        return self.projects is None or project_id in self.projects
+
+
+@dataclass(frozen=True, slots=True)
+class NewKey:
+    """A key as it is shown once. What is kept is its digest."""
+
+    key_id: str
+    text: str
+
+    @property
+    def digest(self) -> str:
+        return digest(self.text)
+
+
+def new_key() -> NewKey:
+    key_id = secrets.token_hex(6)
+    return NewKey(key_id, f"rk_{key_id}_{secrets.token_urlsafe(SECRET_BYTES)}")
+
+
+def key_id_of(text: str) -> str | None:
+    """The public part of a key of ours; None where the text is no such key."""
+    match = KEY.fullmatch(text)
+    return match.group(1) if match else None
+
+
+def digest(text: str) -> str:
+    """Of a key: it is random and long, so one fast hash is enough."""
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def same(one: str, other: str) -> bool:
+    """Compared in a time that says nothing about how much of it is right."""
+    return hmac.compare_digest(one, other)
+
+
+def told(projects: Sequence[str] | None) -> str:
+    """The projects of a key, in words.
+
+    >>> told(None), told(["shop", "blog"])
+    ('all', 'shop, blog')
+    """
+    return "all" if projects is None else ", ".join(projects)
