@@ -14,8 +14,9 @@ from runner.domain.lifecycle import settle
 from runner.domain.outcome import Stalled
 from runner.domain.worker import WorkerStatus
 from runner.engine.heartbeat import is_free
-from runner.storage.claims import ClaimStore, Settlement
+from runner.storage.claims import ClaimStore
 from runner.storage.pruning import PruneStore
+from runner.storage.settling import Settlement
 from runner.storage.workers import WorkerStore
 from runner.telemetry import Emit, JobSettled, WorkerRescued
 

@@ -17,7 +17,8 @@ from runner.domain.schedule import DEFAULT_QUEUE, Definitions
 from runner.engine.executor import Executor, Finished
 from runner.engine.handlers import Handler, handler_of
 from runner.engine.recorder import Recorder
-from runner.storage.claims import ClaimRequest, ClaimStore, Lane, Settlement
+from runner.storage.claims import ClaimRequest, ClaimStore, Lane
+from runner.storage.settling import Settlement
 from runner.telemetry import ClaimLost, Emit, JobSettled, JobStarted
 
 POLL = 1.0  # seconds between two looks where nothing rings

@@ -18,8 +18,9 @@ from sqlalchemy import text
 from runner.domain.job import WAITING_FOR_OVERLAP, JobState
 from runner.domain.outcome import Completed, Failed, Outcome, Released
 from runner.storage import dialects
-from runner.storage.claims import ClaimRequest, Lane, Settled
+from runner.storage.claims import ClaimRequest, Lane
 from runner.storage.database import Database
+from runner.storage.settling import Settled
 from tests.contract.databases import everything
 from tests.contract.processes import fire_due
 from tests.contract.test_schedules import fire_at, install

@@ -413,7 +413,7 @@ def test_a_worker_that_was_taken_for_dead_goes_on(tmp_path: Path) -> None:
 def _take_for_dead(bench: Bench, worker_id: str, runs: list[Run]) -> None:
     from runner.domain.lifecycle import settle
     from runner.domain.outcome import Stalled
-    from runner.storage.claims import Settlement
+    from runner.storage.settling import Settlement
 
     rescued = [Settlement(run, settle(run, Stalled(), NOW, Random(0))) for run in runs]
     bench.app.claims.rescue([worker_id], rescued, NOW)
