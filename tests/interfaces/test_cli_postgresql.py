@@ -234,7 +234,7 @@ def test_config_hides_the_password(project: Project) -> None:
 def test_three_processes_set_up_one_schema(project: Project) -> None:
     """At the same moment, where not even the schema is there: each succeeds, one revision, and tables there alone."""
     project.env["DATABASE_URL"] += "&schema=queue"
-    started = [project.start("run-once") for _ in range(3)]
+    started = [project.start("apply") for _ in range(3)]
     ended = [(process.communicate(timeout=DEADLINE), process.returncode) for process in started]
     assert [code for _, code in ended] == [0, 0, 0], ended
     assert rows(project, TABLES) == [("queue",)]
