@@ -123,7 +123,7 @@ class Database:
                 dialects.commit(held)
             except BaseException as error:
                 if held is not None:
-                    held.close()  # whatever state it is in; that rolls back
+                    self._drop(held)
                 if isinstance(error, self.server.faults):
                     raise self._meaning(error, is_committing) from error
                 raise
@@ -234,6 +234,11 @@ class Database:
         with self.read() as connection:
             return self.server.trouble(connection)
 
+    def _drop(self, held: Connection) -> None:
+        """Whatever state it is in: that rolls back. Where it is lost, that is no news, and hides none."""
+        with suppress(*self.server.faults):
+            held.close()
+
     def _keep(self, engine: Engine, held: Connection) -> None:
         """The last used is used first: what lies below it for long was for a busier time."""
         idle, now = self._writers.setdefault(engine, []), time.monotonic()
@@ -254,7 +259,7 @@ class Database:
             held, used = found
             if not held.closed and not held.invalidated and self.server.is_alive(held, time.monotonic() - used):
                 return held
-            held.close()
+            self._drop(held)
         held = engine.connect()
         poke.was_marked(held)  # what a transaction that was rolled back has left on it is forgotten
         return held
