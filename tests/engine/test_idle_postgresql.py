@@ -10,12 +10,14 @@ from threading import Barrier, Thread
 
 import psycopg
 import pytest
+from sqlalchemy import text
 
+from runner.domain.errors import BrokenOff
 from runner.engine.janitor import Janitor
 from runner.engine.wake import hear
 from runner.storage import database as doors
 from runner.storage.database import Database
-from runner.storage.postgres import KEPT, answers
+from runner.storage.postgres import KEPT, WRITERS, answers
 from tests.contract.databases import broken_off
 from tests.engine.bench import Bench, eventually, kind, make_bench, on
 from tests.factories import NOW, make_schedule
@@ -95,6 +97,23 @@ def test_a_door_whose_connections_were_ended_opens_again(
     assert bench.job(job_id).status == "pending"
     assert bench.enqueue("ok") > job_id
     assert bench.app.pruning.jobs(NOW) == 0
+
+
+def test_a_connection_that_is_lost_in_a_transaction_is_told_as_lost(
+    bench: Bench, look: psycopg.Connection[tuple[object, ...]]
+) -> None:
+    """Not as the failure of the rollback that follows; and its place in the pool is free again."""
+
+    def lose_one() -> None:
+        with bench.app.database.write() as connection:
+            connection.execute(text("SELECT 1"))
+            end(look, "runner durable")
+            connection.connection.driver_connection.execute("SELECT 2")  # type: ignore[union-attr]
+
+    for _ in range(2 * WRITERS + 1):
+        with pytest.raises(BrokenOff):
+            lose_one()
+    assert bench.enqueue("ok")
 
 
 # ---- how many are kept
