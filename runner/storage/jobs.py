@@ -109,12 +109,9 @@ class JobStore:
         """Its place in its queue, in claim order and limits aside; None beyond 10,000, or where it is not due."""
         if job.waiting_for is not None or job.run_at > now:
             return None
-        mine = (job.priority, job.run_at, job.id)
-        due = (JOBS.c.status == literal_column("'pending'"), JOBS.c.waiting_for.is_(None), JOBS.c.run_at <= now)
-        before = tuple_(JOBS.c.priority, JOBS.c.run_at, JOBS.c.id) < mine
-        ahead = select(literal(1)).select_from(JOBS).where(*due, JOBS.c.queue == job.queue, before).limit(FARTHEST)
+        mine = {"b_queue": job.queue, "b_priority": job.priority, "b_run_at": job.run_at, "b_id": job.id}
         with self._database.read() as connection:
-            found = int(connection.execute(select(func.count()).select_from(ahead.subquery())).scalar_one())
+            found = int(connection.execute(_AHEAD, mine | {"b_now": now, "b_most": FARTHEST}).scalar_one())
         return None if found >= FARTHEST else found + 1
 
     def attempts(self, job_ids: Sequence[int]) -> dict[int, list[JobAttempt]]:
@@ -215,6 +212,20 @@ _RETRY = (
         cancel_reason=None,
     )
 )
+_PLACE = tuple_(bindparam("b_priority", type_=JOBS.c.priority.type), bindparam("b_run_at", type_=JOBS.c.run_at.type),
+                bindparam("b_id", type_=JOBS.c.id.type))  # fmt: skip
+_AHEAD = select(func.count()).select_from(
+    select(literal(1))
+    .select_from(JOBS)
+    .where(
+        JOBS.c.status == literal_column("'pending'"), JOBS.c.waiting_for.is_(None),
+        JOBS.c.queue == bindparam("b_queue"),
+        JOBS.c.run_at <= bindparam("b_now", type_=JOBS.c.run_at.type),
+        tuple_(JOBS.c.priority, JOBS.c.run_at, JOBS.c.id) < _PLACE,
+    )
+    .limit(bindparam("b_most"))
+    .subquery()
+)  # fmt: skip
 _COUNTS = select(JOBS.c.status, func.count().label("n")).group_by(JOBS.c.status)
 _PENDING = JOBS.c.status == JobState.PENDING
 _IN_FLIGHT = (

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import BindParameter, Connection, bindparam, func, select
 
 from runner.domain.job import JobState
 from runner.domain.job_rows import Job, JobAttempt
@@ -69,25 +69,18 @@ def _state(job: Job, definitions: Definitions, full: set[str], now: datetime) ->
 
 
 def _full_limits(connection: Connection) -> set[str]:
-    running = (
-        select(func.count())
-        .where(JOBS.c.status == JobState.RUNNING, JOBS.c.limit_name == LIMITS.c.name)
-        .scalar_subquery()
-    )
-    return set(connection.execute(select(LIMITS.c.name).where(running >= LIMITS.c.max)).scalars())
+    return set(connection.execute(_FULL).scalars())
 
 
 def _beats(connection: Connection, worker_ids: Sequence[str]) -> dict[str, datetime]:
-    statement = select(WORKERS.c.id, WORKERS.c.last_heartbeat).where(WORKERS.c.id.in_(worker_ids))
-    return {row.id: row.last_heartbeat for row in connection.execute(statement)}
+    if not worker_ids:
+        return {}
+    return {row.id: row.last_heartbeat for row in connection.execute(_BEATS, {"ids": sorted(set(worker_ids))})}
 
 
 def _attempts(connection: Connection, job_ids: Sequence[int]) -> dict[int, list[dict[str, Any]]]:
     found: dict[int, list[dict[str, Any]]] = {}
-    statement = (
-        select(ATTEMPTS).where(ATTEMPTS.c.job_id.in_(job_ids)).order_by(ATTEMPTS.c.job_id, ATTEMPTS.c.run_number)
-    )
-    for row in connection.execute(statement):
+    for row in connection.execute(_ATTEMPTS, {"ids": job_ids}):
         found.setdefault(row.job_id, []).append(
             {
                 "run_number": row.run_number,
@@ -100,6 +93,13 @@ def _attempts(connection: Connection, job_ids: Sequence[int]) -> dict[int, list[
             }
         )
     return found
+
+
+_RUNNING = select(func.count()).where(JOBS.c.status == JobState.RUNNING, JOBS.c.limit_name == LIMITS.c.name)
+_FULL = select(LIMITS.c.name).where(_RUNNING.scalar_subquery() >= LIMITS.c.max)
+_IDS: BindParameter[Any] = bindparam("ids", expanding=True)
+_BEATS = select(WORKERS.c.id, WORKERS.c.last_heartbeat).where(WORKERS.c.id.in_(_IDS))
+_ATTEMPTS = select(ATTEMPTS).where(ATTEMPTS.c.job_id.in_(_IDS)).order_by(ATTEMPTS.c.job_id, ATTEMPTS.c.run_number)
 
 
 def _present_run(job: Job) -> list[dict[str, Any]]:

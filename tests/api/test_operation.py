@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from runner.domain.errors import DatabaseUnavailable
 from runner.storage.access import AccessStore
 from tests.api.site import Client, Site, made_site
 from tests.factories import HOUR, MINUTE, NOW
+from tests.interfaces.cli_project import ROOT
 
 PLANNED = """
 version: 1
@@ -170,6 +172,15 @@ def test_the_document_of_the_interface(snapshot: SnapshotAssertion) -> None:
     """Every route, parameter and body, as it is served."""
     document = application(None, "0.1.0").openapi()  # type: ignore[arg-type]
     assert json.dumps(document, indent=1, sort_keys=True) == snapshot
+
+
+def test_every_address_of_the_documentation_is_a_route(site: Site) -> None:
+    """docs/api.md names no other."""
+    text = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
+    paths = set(re.findall(r"(?:localhost:8080|`)(/(?:api|healthz|readyz|metrics)[^\s?'`]*)", text))
+    known = [re.compile(re.sub(r"{[^}]+}", "[^/]+", path)) for path in site.inner.openapi()["paths"]]
+    assert len(paths) > 15
+    assert [path for path in paths if not any(one.fullmatch(path) for one in known)] == ["/api/openapi.json"]
 
 
 def test_the_document_is_served_to_who_may_look(site: Site) -> None:
