@@ -15,11 +15,12 @@ from runner.domain.job import NewJob
 from runner.domain.lifecycle import settle
 from runner.domain.outcome import Completed
 from runner.domain.said import Progress, Writes
-from runner.storage.claims import ClaimRequest, ClaimStore, Lane, Settlement
+from runner.storage.claims import ClaimRequest, ClaimStore, Lane
 from runner.storage.database import Database
 from runner.storage.jobs import JobStore
 from runner.storage.logs import LogStore
 from runner.storage.revisions import LIMITS
+from runner.storage.settling import Settlement
 from runner.storage.setup import prepare
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)

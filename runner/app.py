@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from runner.config.intake import Call, Intake
-from runner.domain.errors import DatabaseUnavailable, NotFound
+from runner.domain.errors import DatabaseUnavailable, NotFound, RunnerError
 from runner.domain.job import Enqueued, Run
 from runner.domain.schedule import Definitions, Schedule
 from runner.engine.follower import Follower
@@ -145,6 +145,10 @@ class App:
 def open_existing(settings: Settings, environ: Mapping[str, str]) -> App:
     """An App on a database that must be there already."""
     app = App(settings, environ)
-    if not app.look():
-        raise DatabaseUnavailable(*app.database.server.missing)
+    try:
+        if not app.look():
+            raise DatabaseUnavailable(*app.database.server.missing)
+    except RunnerError:
+        app.close()
+        raise
     return app

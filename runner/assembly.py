@@ -161,6 +161,7 @@ def service(app: App, follower: Follower, roles: Roles, definitions: Definitions
         else:
             stack.enter_context(presence(app, follower))
         scheduler = app.scheduler()
+        scheduler.changed = app.database.changes(asks=False)
         ticks: dict[str, Callable[[datetime], float]] = {"reloader": follower.tick}
         if runs is not None:
             ticks["worker"] = runs.tick
@@ -253,7 +254,7 @@ def _children(app: App, run: Run, finished: Finished, now: datetime) -> list[New
 def _executor(recorder: Recorder, clock: Clock, lease: Lease) -> Executor:
     executor = Executor(recorder, clock.wake, clock.now, lease)
     executor.add("thread", lambda done: Threads(done, clock.wake))
-    executor.add("async", EventLoop)
+    executor.add("async", lambda done: EventLoop(done, clock.wake))
     executor.add("process", lambda done: Processes(done, lease))
     return executor
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -54,10 +54,7 @@ def enqueue(
         return _enqueue(connection, type, payload, call, now)
 
     if session is None:
-        database = _open(database_url)
-        now = database.now()
-        with database.write() as connection:
-            return enqueued(connection, now)
+        return _alone(database_url, enqueued)
     connection = session.connection()
     made = enqueued(connection, hot(connection).now(connection))
     poke.after_commit(session)
@@ -71,6 +68,20 @@ def create_engine(database_url: str | None = None) -> Engine:
     from runner.storage.dialects import server
 
     return server(database_url or os.environ.get("DATABASE_URL") or "runner.db", BUSY_TIMEOUT).engine("durable")
+
+
+def _alone(database_url: str | None, enqueued: Callable[[Connection, datetime], Enqueued]) -> Enqueued:
+    """In a transaction of its own, done again where it was broken off from outside."""
+    from runner.storage.database import persistent
+
+    @persistent
+    def once() -> Enqueued:
+        database = _open(database_url)
+        now = database.now()
+        with database.write() as connection:
+            return enqueued(connection, now)
+
+    return once()
 
 
 # Opening a database and looking at its schema takes ten times as long as an enqueue.

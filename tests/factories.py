@@ -21,7 +21,7 @@ from runner.domain.retry import RetryPolicy
 from runner.domain.schedule import Definitions, JobType, Schedule
 from runner.domain.timing import timing
 from runner.domain.worker import WorkerStatus
-from runner.storage.claims import ClaimRequest, ClaimStore, Lane, Settled, Settlement
+from runner.storage.claims import ClaimRequest, ClaimStore, Lane
 from runner.storage.database import Database
 from runner.storage.jobs import JobStore
 from runner.storage.logs import LogStore
@@ -29,6 +29,7 @@ from runner.storage.pruning import PruneStore
 from runner.storage.revisions import Edit, RevisionStore
 from runner.storage.schedules import ScheduleStore
 from runner.storage.serial import to_data, to_text
+from runner.storage.settling import Settled, Settlement
 from runner.storage.workers import WorkerStore
 
 NOW = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)

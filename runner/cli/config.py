@@ -187,8 +187,8 @@ def config(
 ) -> None:
     """Show the settings of this process and the resolved file, each value with its origin."""
     from runner.config.origins import origins
+    from runner.domain.urls import without_password
     from runner.settings import settings
-    from runner.telemetry.wording import without_password
 
     loaded = read_file(ctx, no_import=True)
     definitions = loaded.require()

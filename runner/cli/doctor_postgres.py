@@ -27,11 +27,18 @@ HEARD = 5.0  # seconds in which a notification must arrive
 def server(app: App, loaded: Loaded) -> Iterator[Finding]:
     from runner.storage.health_postgres import server_health
 
-    found = server_health(app.database)
+    yield from judged(server_health(app.database))
+
+
+def judged(found: ServerHealth) -> Iterator[Finding]:
     yield _connections(found)
+    if not found.is_direct:
+        message = "a pooler drops what we set for a session: no limit for locks, no prepared statements"
+        yield Finding("server", "warning", message, "see `Poolers` in docs/postgresql.md, or name the server itself")
     if found.oldest_transaction > OLD:
         message = f"a transaction is open for {span(found.oldest_transaction)}: no dead row is cleaned up meanwhile"
-        yield Finding("server", "warning", message, "find it in pg_stat_activity, and end it with pg_terminate_backend")
+        remedy = "find it in pg_stat_activity and end it with pg_terminate_backend, or in pg_prepared_xacts"
+        yield Finding("server", "warning", message, remedy)
     if found.longest_wait > LONG_WAIT:
         message = f"{counted(found.lock_waits, 'connection')} waits for a lock, the longest {span(found.longest_wait)}"
         yield Finding("server", "warning", message, "find who holds it with pg_blocking_pids")
@@ -48,6 +55,8 @@ def server(app: App, loaded: Loaded) -> Iterator[Finding]:
 def _connections(found: ServerHealth) -> Finding:
     share = found.connections / found.max_connections
     told = f"PostgreSQL {found.version}, {found.connections} of {found.max_connections} connections"
+    if found.hidden:
+        told += f"; of {found.hidden} this user cannot see what they do (GRANT pg_monitor)"
     level: Level = "error" if share >= FULL else "warning" if share >= CROWDED else "ok"
     return Finding("server", level, told, "raise max_connections, put a pooler before it, or run fewer processes")
 

@@ -35,6 +35,7 @@ Output = Annotated[Format, typer.Option("-o", "--output", help="json: one docume
 Id = Annotated[int, typer.Argument(metavar="ID", help="The number of a job.")]
 Ids = Annotated[list[int], typer.Argument(metavar="ID", help="Numbers of jobs.")]
 LARGEST = 2**63 - 1  # what a database can count
+COLUMNS = ("id", "type", "state", "%", "attempt", "run at", "took", "said")
 
 
 @jobs.command("list")
@@ -68,14 +69,14 @@ def list_jobs(
     app = app_of(ctx)
     try:
         found, following = app.jobs.find(where, limit=limit, after=_within(after)) if app.look() else ([], None)
-        shown = app.views.view(found, app.now()) if found else []
+        now = app.now()
+        shown = app.views.view(found, now) if found else []
     finally:
         app.close()
     if output is Format.JSON:
         print_json({"jobs": shown, "next": following})
         return
-    columns, now = ("id", "type", "state", "%", "attempt", "run at", "took", "said"), app.now()
-    print_table(columns, [_row(job, now) for job in shown], "no jobs", cut=("said", "type"))
+    print_table(COLUMNS, [_row(job, now) for job in shown], "no jobs", cut=("said", "type"))
     if following is not None:
         note(f"more: runner jobs list --after {following}")
 

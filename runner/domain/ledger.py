@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import Column, Index, Text
 from sqlmodel import Field
 
-from runner.domain.rows import BIG, JSON_VALUE, Row, partial_index
+from runner.domain.rows import BIG, JSON_VALUE, SOON, Row, partial_index
 
 
 class SlotOutcome(StrEnum):
@@ -63,7 +63,7 @@ class ScheduleSlot(Row, table=True):
     """One line of the ledger. A long run of skipped slots is one line: `slot` the last, `first_slot` the first."""
 
     __tablename__ = "schedule_slots"
-    __table_args__ = (Index("slots_decided", "decided_at"),)
+    __table_args__ = (Index("slots_decided", "decided_at"), {"postgresql_with": SOON})
 
     schedule_name: str = Field(primary_key=True)
     slot: datetime = Field(primary_key=True)

@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
+from collections.abc import Callable
 
 from runner.engine import outcomes
 from runner.engine.executor import Done, Execution
 from runner.engine.pace import Pace
+
+MANY = 64  # ends that are not told of yet: settled while others run
 
 
 class EventLoop:
@@ -17,8 +20,9 @@ class EventLoop:
     While a handler holds the loop for longer than the grace, what is new starts on another one.
     """
 
-    def __init__(self, done: Done) -> None:
+    def __init__(self, done: Done, ring: Callable[[], None]) -> None:
         self._done = done
+        self._ring = ring
         self._lock = threading.Lock()
         self._loops: list[LoopThread] = []
 
@@ -26,7 +30,7 @@ class EventLoop:
         with self._lock:
             loop = next((one for one in self._loops if not one.pace.is_stuck), None)
             if loop is None:
-                loop = LoopThread(self._done)
+                loop = LoopThread(self._done, self._ring)
                 self._loops.append(loop)
         loop.start(execution)
 
@@ -37,10 +41,18 @@ class EventLoop:
 
 
 class LoopThread:
-    """A loop, and the tasks of handlers on it."""
+    """A loop, and the tasks of handlers on it.
 
-    def __init__(self, done: Done) -> None:
+    To call into the loop from outside, and to wake the worker, take longer than a short handler: what is started
+    together is called together, and what ends in one turn of the loop is told once.
+    """
+
+    def __init__(self, done: Done, ring: Callable[[], None]) -> None:
         self._done = done
+        self._ring = ring
+        self._untold = 0  # have ended, and the worker was not told
+        self._lock = threading.Lock()
+        self._new: list[Execution] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._closed = False
         self.pace = Pace()
@@ -49,13 +61,23 @@ class LoopThread:
         threading.Thread(target=self._serve, name="handler-loop", daemon=True).start()
 
     def start(self, execution: Execution) -> None:
-        self._loop.call_soon_threadsafe(self._begin, execution)
+        with self._lock:
+            self._new.append(execution)
+            if len(self._new) > 1:
+                return
+        self._loop.call_soon_threadsafe(self._begin_all)
 
     def _serve(self) -> None:
         while not self._closed:
             with contextlib.suppress(SystemExit, KeyboardInterrupt):  # out of a task of a handler's own: others go on
                 self._loop.run_forever()
         self._loop.close()
+
+    def _begin_all(self) -> None:
+        with self._lock:
+            new, self._new = self._new, []
+        for execution in new:
+            self._begin(execution)
 
     def _begin(self, execution: Execution) -> None:
         task = self._loop.create_task(self._run(execution), name=f"job-{execution.run.id}")
@@ -76,7 +98,17 @@ class LoopThread:
             outcome = outcomes.returned(value)
         except BaseException as error:  # user code: even SystemExit ends its own job and nothing else
             outcome = outcomes.raised(error, execution.stop)
-        self._done(execution, outcome)
+        self._done(execution, outcome, "leave")
+        self._untold += 1
+        if self._untold == 1:
+            self._loop.call_soon(self._tell)
+        elif self._untold >= MANY:
+            self._tell()
+
+    def _tell(self) -> None:
+        if self._untold:
+            self._untold = 0
+            self._ring()
 
     def _ended(self, task: asyncio.Task[None], execution: Execution) -> None:
         self._tasks.discard(task)

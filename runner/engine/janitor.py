@@ -14,8 +14,9 @@ from runner.domain.lifecycle import settle
 from runner.domain.outcome import Stalled
 from runner.domain.worker import WorkerStatus
 from runner.engine.heartbeat import is_free
-from runner.storage.claims import ClaimStore, Settlement
+from runner.storage.claims import ClaimStore
 from runner.storage.pruning import PruneStore
+from runner.storage.settling import Settlement
 from runner.storage.workers import WorkerStore
 from runner.telemetry import Emit, JobSettled, WorkerRescued
 
@@ -42,6 +43,7 @@ class Janitor:
     well_since: Callable[[], float | None] = lambda: 0.0
     _next: dict[str, float] = field(default_factory=dict)
     _seen: dict[str, tuple[tuple[int, datetime], float]] = field(default_factory=dict)
+    _suspects: dict[str, float] = field(default_factory=dict)  # silent since before we first looked: until when
 
     def tick(self, now: datetime) -> float:
         """Rescue each time, refresh daily and prune hourly."""
@@ -61,12 +63,9 @@ class Janitor:
 
     def rescue(self, now: datetime) -> int:
         """Settle the runs of dead workers as stalled; returns how many."""
-        # Holders first: a worker is registered before its first claim, so that a new one is never an orphan here.
-        holders = self.workers.holders()
-        known = {worker.id: worker for worker in self.workers.all()}
-        dead = [worker for worker in known.values() if worker.id != self.worker_id and self._is_dead(worker)]
-        orphaned = holders - set(known) - {self.worker_id}
-        gone = [*(worker.id for worker in dead), *sorted(orphaned)]
+        known, orphaned = self.workers.census()
+        dead = [worker for worker in known if worker.id != self.worker_id and self._is_dead(worker, now)]
+        gone = [*(worker.id for worker in dead), *sorted(orphaned - {self.worker_id})]
         rescued = sum(self._rescue(worker_id, now) for worker_id in gone)
         for worker in dead:
             if worker.lock_file and is_free(Path(worker.lock_file)):  # who was stopped, and holds it, may go on
@@ -90,13 +89,25 @@ class Janitor:
         self.pruning.sockets()
         return pruned
 
-    def _is_dead(self, worker: WorkerStatus) -> bool:
+    def suspected(self) -> float | None:
+        """Seconds until it is known of a worker that holds jobs, and was silent for too long when we first saw it,
+        whether it is dead; None where there is none of whom that may be."""
+        if not self._suspects:
+            return None
+        holding = {run.worker_id for run in self.claims.running_of(sorted(self._suspects))}
+        left = (until - time.monotonic() for name, until in self._suspects.items() if name in holding)
+        return min(left, default=None)
+
+    def _is_dead(self, worker: WorkerStatus, now: datetime) -> bool:
         if worker.lock_file and is_free(Path(worker.lock_file)):
             return True
         beat = worker.beats, worker.last_heartbeat  # who was taken for dead and is back begins to count anew
         seen, since = self._seen.get(worker.id, (None, 0.0))
         if seen != beat:
             self._seen[worker.id] = (beat, time.monotonic())
+            self._suspects.pop(worker.id, None)
+            if seen is None and (now - worker.last_heartbeat).total_seconds() >= worker.stalled_after:
+                self._suspects[worker.id] = time.monotonic() + worker.stalled_after
             return False
         well_since = self.well_since()
         return well_since is not None and time.monotonic() - max(since, well_since) >= worker.stalled_after
@@ -105,6 +116,7 @@ class Janitor:
         runs = self.claims.running_of([worker_id])
         settlements = [Settlement(run, settle(run, Stalled(), now, self.rng)) for run in runs]
         settled = self.claims.rescue([worker_id], settlements, now)
+        self._suspects.pop(worker_id, None)
         for one in settlements:
             if one.run.id in settled.written:
                 self.emit(JobSettled(one.run, settled.written[one.run.id], now))

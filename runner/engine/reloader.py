@@ -14,6 +14,7 @@ from runner.config.load import Loaded, load
 from runner.domain.applying import mass_removal
 from runner.domain.errors import NotFound, RemovalsRefused, StaleRevision
 from runner.domain.revision import Revision
+from runner.domain.sameness import same
 from runner.engine.handlers import check_handlers, import_from
 from runner.storage.revisions import Edit, RevisionStore
 from runner.storage.schedules import ScheduleStore
@@ -45,14 +46,18 @@ class Reloader:
     ) -> tuple[Revision, bool]:
         """Apply the file in one transaction; the revision in force, and whether it is a new one.
 
-        Raises ConfigInvalid, RemovalsRefused, or StaleRevision where `base` is no longer the newest. Without `base`
-        nobody has seen a plan: where another process was quicker, the file is applied to what it made.
+        Raises ConfigInvalid, RemovalsRefused, or StaleRevision where `base` is no longer the newest, and the newest is
+        another than the file. Without `base` nobody has seen a plan: where another process was quicker, the file is
+        applied to what it made.
         """
         for _ in range(TRIES if base is None else 1):
             try:
                 return self._apply(loaded, now, allow_removals, lookback, base)
             except StaleRevision as error:
                 stale = error
+        current = self.revisions.current()
+        if current is not None and same(current.definitions, loaded.require()):  # who was quicker wanted the same
+            return self._apply(loaded, now, allow_removals, lookback, current.number)
         raise stale
 
     def _apply(

@@ -166,6 +166,9 @@ class RunOnce:
             if pause is not None:
                 yield pause
 
+        if self.janitor.suspected() is not None:  # what a killed call has left: the next may be as short as this one
+            yield LOOK
+
     def _first_of(self, schedule: str) -> Job | None:
         jobs, _ = self.jobs.find(JobFilter(status=(JobState.PENDING, JobState.RUNNING), schedule=schedule), limit=MANY)
         return jobs[-1] if jobs else None

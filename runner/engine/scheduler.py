@@ -36,18 +36,29 @@ class Scheduler:
     emit: Emit
     window: timedelta | None = None
     only: Callable[[Schedule], bool] = lambda schedule: True
+    changed: Callable[[], bool] = lambda: True  # whether anybody may have committed since the last call
+    _due: datetime | None = None
+    _is_stale: bool = True  # what is known of it, until it was read once more
     _failing: dict[str, str] = field(default_factory=dict)
 
     def tick(self, now: datetime) -> float:
         """Decide every slot that has come; returns seconds until the next one, or the longest wait."""
-        due = self.schedules.next_due()
+        due = self._next_due()
         if due is not None and due <= now:
+            self._is_stale = True
             for name in self.schedules.due(now):
                 self._fire(name, now)
-            due = self.schedules.next_due()
+            due = self._next_due()
         if due is None:
             return LONGEST_WAIT
         return min((due - now).total_seconds(), LONGEST_WAIT) if due > now else AGAIN
+
+    def _next_due(self) -> datetime | None:
+        """Asked where it may be another one."""
+        self._is_stale |= self.changed()
+        if self._is_stale:
+            self._due, self._is_stale = self.schedules.next_due(), False
+        return self._due
 
     def _fire(self, name: str, now: datetime) -> None:
         intake = self._intake()

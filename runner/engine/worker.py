@@ -17,7 +17,8 @@ from runner.domain.schedule import DEFAULT_QUEUE, Definitions
 from runner.engine.executor import Executor, Finished
 from runner.engine.handlers import Handler, handler_of
 from runner.engine.recorder import Recorder
-from runner.storage.claims import ClaimRequest, ClaimStore, Lane, Settlement
+from runner.storage.claims import ClaimRequest, ClaimStore, Lane
+from runner.storage.settling import Settlement
 from runner.telemetry import ClaimLost, Emit, JobSettled, JobStarted
 
 POLL = 1.0  # seconds between two looks where nothing rings
@@ -75,6 +76,7 @@ class Worker:
     _definitions: Definitions = field(default_factory=Definitions)
     _queues_seen: list[tuple[str, str]] = field(default_factory=list)
     _looked_at: float = -LANES_KEPT
+    _began: float = 0.0  # when this tick did
     _finished: list[Finished] = field(default_factory=list)
     _unsettled: list[Settlement] = field(default_factory=list)
 
@@ -98,6 +100,7 @@ class Worker:
 
     def tick(self, now: datetime) -> float:
         """Settle what has ended, claim what is due, start it. Returns seconds until the next look."""
+        self._began = time.monotonic()
         self._take_over()
         self._take_finished(now)
         changed = self._has_changed(now=time.monotonic(), is_busy=bool(self._unsettled))
@@ -131,7 +134,7 @@ class Worker:
         was_idle, self._is_idle = self._is_idle, was_short
         if not was_short:
             return 0.0 if self.executor.free(self.concurrency) > 0 else None
-        self._due = self.next_due()
+        self._due = self._next_due()
         if self._due is None:
             return None
         if self._due <= now:  # of a queue that is new, or behind a full limit: another look, then the usual pace
@@ -188,6 +191,12 @@ class Worker:
     def next_due(self) -> datetime | None:
         """When the next job that this worker would take is due."""
         self._looked_at = -LANES_KEPT
+        return self._next_due()
+
+    def _next_due(self) -> datetime | None:
+        """In the queues that were seen in this tick: who brings a new one after that wakes us."""
+        if self._looked_at < self._began:
+            self._looked_at = -LANES_KEPT
         lanes = self.lanes()
         return self.claims.next_due(lanes, self.selection.schedules) if lanes else None
 

@@ -24,7 +24,8 @@ BUSY_TIMEOUT = timedelta(seconds=15)
 CLOCK_KEPT = 60.0  # seconds for which what the database's clock said is trusted
 PAUSES = (0.05, 0.25, 1.0)  # seconds before what was broken off is tried again
 CLOCK_AGAIN = 1.0  # seconds until it is asked again, where it could not be asked
-NET = 5.0  # seconds after which who hears of every commit looks all the same
+NET = 8.0  # seconds after which who hears of every commit looks all the same
+SPARE = 30.0  # seconds after which a second connection for writes that nobody has needed is closed
 
 
 Parameters = ParamSpec("Parameters")
@@ -122,11 +123,11 @@ class Database:
                 dialects.commit(held)
             except BaseException as error:
                 if held is not None:
-                    held.close()  # whatever state it is in; that rolls back
+                    self._discard(held, is_sound=not isinstance(error, self.server.faults))
                 if isinstance(error, self.server.faults):
                     raise self._meaning(error, is_committing) from error
                 raise
-            self._writers.setdefault(engine, []).append((held, time.monotonic()))
+            self._keep(engine, held)
             if names is not None:
                 self.bell.tell(names)
 
@@ -148,16 +149,17 @@ class Database:
                     self._watcher, self._watchers = self._outside.connect(), self._watchers + 1
                 found = self.server.version(self._watcher)
             except self.server.faults as error:
-                if self._watcher is not None:
-                    self._watcher.close()
-                    self._watcher = None
+                watcher, self._watcher = self._watcher, None
+                if watcher is not None:
+                    self._discard(watcher)
                 raise self.explain(error) from error
         return (self._watchers << 32) + found
 
-    def changes(self) -> Callable[[], bool]:
+    def changes(self, *, asks: bool = True) -> Callable[[], bool]:
         """A question to ask again and again: did anybody commit since it was last asked? The first answer is yes.
 
-        Where the bell hears what others commit, the answer costs nothing; it is yes now and then all the same.
+        Where the bell hears what others commit, the answer costs nothing; it is yes now and then all the same. Where
+        a server must be asked for it, and `asks` is False, it is yes each time.
         """
         known: tuple[str, int] | None = None
         asked = -NET
@@ -165,6 +167,8 @@ class Database:
         def changed() -> bool:
             nonlocal known, asked
             before = known
+            if not self.bell.hears and not (asks or self.is_file):
+                return True
             if not self.bell.hears:
                 known = ("version", self.data_version())
             elif time.monotonic() - asked < NET:
@@ -230,6 +234,14 @@ class Database:
         with self.read() as connection:
             return self.server.trouble(connection)
 
+    def _keep(self, engine: Engine, held: Connection) -> None:
+        """The last used is used first: what lies below it for long was for a busier time."""
+        idle, now = self._writers.setdefault(engine, []), time.monotonic()
+        idle.append((held, now))
+        with suppress(IndexError):  # others take them at the same time
+            if len(idle) > 1 and now - idle[0][1] > SPARE:
+                self._close_for_good(idle.pop(0)[0])
+
     def _writer(self, engine: Engine, create: bool) -> Connection:
         """Called by whose turn it is."""
         if not create:
@@ -238,11 +250,11 @@ class Database:
             self._close_writers()
             self._held_of = self._files
         idle = self._writers.setdefault(engine, [])
-        while idle:
-            held, used = idle.pop()
+        while (found := _last(idle)) is not None:
+            held, used = found
             if not held.closed and not held.invalidated and self.server.is_alive(held, time.monotonic() - used):
                 return held
-            held.close()
+            self._discard(held)
         held = engine.connect()
         poke.was_marked(held)  # what a transaction that was rolled back has left on it is forgotten
         return held
@@ -275,19 +287,42 @@ class Database:
         self._close_writers()
         self._dispose()
 
+    def _discard(self, held: Connection, *, is_sound: bool = False) -> None:
+        """Whatever state it is in. What was not committed is rolled back: by itself, where no statement may reach it.
+
+        A rollback that fails would hide what the commit has met, and keep the connection's place in the pool.
+        """
+        with suppress(*self.server.faults):
+            if not is_sound and not held.closed:
+                held.invalidate()
+            held.close()
+
     def _close_watcher(self) -> None:
         with self._watching:
-            if self._watcher is not None:
-                self._watcher.close()
-                self._watcher = None
+            watcher, self._watcher = self._watcher, None
+            if watcher is not None:
+                self._discard(watcher, is_sound=True)
 
     def _close_writers(self) -> None:
         while self._writers:
             _, idle = self._writers.popitem()
             for held, _ in idle:
-                held.detach()  # its pool may be one that was disposed of: then nobody would close it
-                held.close()
+                self._close_for_good(held)
+
+    def _close_for_good(self, held: Connection) -> None:
+        """Not back into its pool: that may be one that was disposed of, and then nobody would close it."""
+        with suppress(*self.server.faults):
+            held.detach()
+        self._discard(held, is_sound=True)
 
     def _dispose(self) -> None:
         for engine in (self._durable, self._relaxed, self._reader, self._outside):
             engine.dispose()
+
+
+def _last(idle: list[tuple[Connection, float]]) -> tuple[Connection, float] | None:
+    """Taken; others take at the same time."""
+    try:
+        return idle.pop()
+    except IndexError:
+        return None

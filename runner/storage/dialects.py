@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from functools import cache
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, cast
 
 from sqlalchemy import Connection, Engine, Table, make_url
 from sqlalchemy.dialects import postgresql, sqlite
@@ -21,14 +21,26 @@ from sqlalchemy.exc import ArgumentError
 
 from runner.domain.errors import UsageError
 from runner.domain.job import Run
+from runner.domain.urls import without_password
 
 if TYPE_CHECKING:
     from runner.storage.poke import Bell
 
 Door = Literal["durable", "relaxed", "reader", "outside"]  # the last is in no transaction
 Lanes = Mapping[tuple[str, str], str | None]  # (queue, type) -> the name of its limit
+WRITE = "write sqlite:///runner.db, the path of a file, or postgresql://USER@HOST:PORT/NAME"
 End = tuple[str, str | None, str | None, int, float | None, int, str]
 """Of a run: status, result as JSON text, error, stalls, progress or None to leave it, id of the job, token."""
+
+
+class Claim(NamedTuple):
+    """What a claim asks for: up to `free` jobs of these lanes; with `schedules`, only jobs that these fired."""
+
+    lanes: Lanes
+    free: int
+    schedules: frozenset[str] | None
+    token: str  # fresh
+    worker_id: str
 
 
 class Server(Protocol):
@@ -88,14 +100,16 @@ class Hot(Protocol):
     def now(self, connection: Connection) -> datetime:
         """The clock by which all machines go that share this database."""
 
-    def claim(
-        self, connection: Connection, lanes: Lanes, free: int, schedules: frozenset[str] | None, token: str,
-        worker_id: str, now: datetime,
-    ) -> list[Run]:  # fmt: skip
+    def claim(self, connection: Connection, wanted: Claim, now: datetime) -> list[Run]:
         """The most urgent due jobs of these lanes, now running: by priority, then `run_at`, then id."""
 
     def finish(self, connection: Connection, ends: Sequence[End], now: datetime) -> list[bool]:
         """Write the ends of runs; which of them still held their claim."""
+
+    def finish_and_claim(
+        self, connection: Connection, ends: Sequence[End], wanted: Claim, now: datetime
+    ) -> tuple[list[bool], list[Run]]:
+        """One after the other, on one journey to the server where there is one."""
 
     def hold(self, connection: Connection, schedules: Sequence[str]) -> None:
         """Until the commit nobody else ends a job of these schedules, or lets one wait for another."""
@@ -122,13 +136,11 @@ def server(url: str, busy_timeout: timedelta) -> Server:
         url = f"sqlite:///{url}"
     try:
         parsed = make_url(url)
-    except ArgumentError:
-        raise UsageError(f"not a database URL: {url}", "write sqlite:///runner.db or the path of a file") from None
+    except (ArgumentError, ValueError):  # the second of a port that is no number
+        raise UsageError(f"not a database URL: {without_password(url)}", WRITE) from None
     kind = {"sqlite": "sqlite", "postgresql": "postgres", "postgres": "postgres"}.get(parsed.get_backend_name())
     if kind is None:
-        raise UsageError(
-            f"no such database: {parsed.get_backend_name()}", "write sqlite:///runner.db or postgresql://HOST/NAME"
-        )
+        raise UsageError(f"no such database: {parsed.get_backend_name()}", WRITE)
     return cast("Server", import_module(f"runner.storage.{kind}").server(parsed, busy_timeout))
 
 

@@ -46,7 +46,8 @@ def insert_jobs(connection: Connection, jobs: Sequence[NewJob], now: datetime) -
 
 def _insert_plain(connection: Connection, jobs: Sequence[NewJob], now: datetime) -> list[Enqueued]:
     if len(jobs) == 1:
-        return [Enqueued(connection.execute(_INSERT, _values(jobs[0], now)).scalar_one(), JobState.PENDING)]
+        (made_id,) = hot(connection).insert_many(connection, JOBS, [_values(jobs[0], now)])
+        return [Enqueued(made_id, JobState.PENDING)]
     made: list[Enqueued] = []
     for start in range(0, len(jobs), BATCH):
         rows = [_values(job, now) for job in jobs[start : start + BATCH]]
@@ -71,7 +72,7 @@ def _values(job: NewJob, now: datetime) -> dict[str, Any]:
     return {
         "type": job.type,
         "queue": job.queue,
-        "status": JobState.PENDING,
+        "status": JobState.PENDING.value,
         "priority": job.priority,
         "payload": job.payload,
         "project_id": job.project_id,

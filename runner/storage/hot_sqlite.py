@@ -19,7 +19,7 @@ from sqlalchemy import Connection, Table
 from sqlalchemy.dialects.sqlite import insert
 
 from runner.domain.job import Run
-from runner.storage.dialects import End, Lanes
+from runner.storage.dialects import Claim, End, Lanes
 from runner.storage.serial import policy_from
 
 # Not a row of values compared with another: SQLite walks from there to the next that is greater.
@@ -89,16 +89,14 @@ SELECT min(due) AS due FROM (
 """
 
 
-def claim(
-    connection: Connection, lanes: Lanes, free: int, schedules: frozenset[str] | None, token: str, worker_id: str,
-    now: datetime,
-) -> list[Run]:  # fmt: skip
-    """The most urgent due jobs of these lanes, now running: by priority, then `run_at`, then id."""
+def claim(connection: Connection, wanted: Claim, now: datetime) -> list[Run]:
     cursor, at = _cursor(connection), stamp(now)
     started_at = moment(at)
     runs: list[Run] = []
-    for limit, ids in _picked(cursor, lanes, free, schedules, at).items():
-        rows = cursor.execute(START, (token, worker_id, at, limit, f"[{','.join(map(str, ids))}]")).fetchall()
+    for limit, ids in _picked(cursor, wanted.lanes, wanted.free, wanted.schedules, at).items():
+        rows = cursor.execute(
+            START, (wanted.token, wanted.worker_id, at, limit, f"[{','.join(map(str, ids))}]")
+        ).fetchall()
         runs += [_as_run(row, started_at) for row in rows]
     runs.sort(key=_URGENCY)
     return runs
@@ -113,6 +111,12 @@ def finish(connection: Connection, ends: Sequence[End], now: datetime) -> list[b
             return [True] * len(ends)
         cursor.execute("ROLLBACK TO finish")  # some are lost: one by one, to know which
     return [cursor.execute(FINISH, (*end, at)).rowcount == 1 for end in ends]
+
+
+def finish_and_claim(
+    connection: Connection, ends: Sequence[End], wanted: Claim, now: datetime
+) -> tuple[list[bool], list[Run]]:
+    return finish(connection, ends, now), claim(connection, wanted, now)
 
 
 def now(connection: Connection) -> datetime:

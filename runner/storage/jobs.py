@@ -25,11 +25,11 @@ from sqlalchemy import (
 from runner.domain.errors import Conflict, NotFound
 from runner.domain.job import Enqueued, InFlight, JobState, NewJob
 from runner.domain.job_rows import Job, JobAttempt
-from runner.storage.claims import promote
 from runner.storage.database import Database, persistent
 from runner.storage.dialects import hot
 from runner.storage.enqueue import insert_jobs
 from runner.storage.poke import mark
+from runner.storage.settling import promote
 
 JOBS = Job.__table__  # type: ignore[attr-defined]
 ATTEMPTS = JobAttempt.__table__  # type: ignore[attr-defined]

@@ -7,21 +7,25 @@ from __future__ import annotations
 
 import json
 import re
+import select
 import threading
 from collections.abc import Hashable
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import URL, Connection, Engine, create_engine, text
+from sqlalchemy import URL, Connection, Engine, ExceptionContext, create_engine, event, text
 from sqlalchemy.exc import DatabaseError, InterfaceError, OperationalError
 from sqlalchemy.pool import QueuePool
 
 from runner.domain.errors import BrokenOff, DatabaseUnavailable, UsageError
-from runner.storage.dialects import Door, compact_json
+from runner.domain.urls import without_password
+from runner.storage.dialects import WRITE, Door, compact_json
 
 try:
     import psycopg
+    from psycopg.conninfo import conninfo_to_dict
 except ImportError as error:
     raise UsageError(
         f"PostgreSQL needs psycopg, which cannot be imported: {error}", "pip install 'yaml-job-runner[postgres]'"
@@ -33,8 +37,11 @@ FAULTS = (DatabaseError, InterfaceError, psycopg.Error)
 OLDEST = 13
 TRUSTED = 0.5  # seconds for which a connection is taken for alive that was so
 WRITERS = 8  # transactions at the same time in one process
+SENT = "runner.settings"  # a setting that means nothing: where it did not arrive, the others did not
+KEPT = 2  # connections of a kind that are kept open while nobody uses them
 ALONE = 7_217_001  # the advisory lock of who must be alone, one for each schema
 CONNECT_TIMEOUT = 10  # seconds
+NEVER = 2**31  # times that a statement is executed before the driver prepares it unasked
 IDLE_IN_TRANSACTION = 60_000  # milliseconds: nobody of ours ever is, but a process that was stopped
 SCHEMA = re.compile(r"[a-z_][a-z0-9_]{0,62}")
 
@@ -43,7 +50,14 @@ def server(url: URL, busy_timeout: timedelta) -> Postgres:
     schema = url.query.get("schema", "")
     if not isinstance(schema, str) or (schema and not SCHEMA.fullmatch(schema)):
         raise UsageError(f"no name for a schema: {schema}", "small letters, digits and underscores: ?schema=runner")
-    return Postgres(url.set(drivername="postgresql+psycopg"), schema, busy_timeout)
+    made = Postgres(url.set(drivername="postgresql"), schema, busy_timeout)
+    try:
+        found = conninfo_to_dict(made.target)
+    except psycopg.ProgrammingError as error:
+        raise UsageError(f"not a URL of PostgreSQL: {made.place}: {str(error).strip()}", WRITE) from None
+    if "@" in str(found.get("host", "")):
+        raise UsageError(f"not a URL of PostgreSQL: {made.place}", "in user and password write @ as %40, and / as %2F")
+    return made
 
 
 class Postgres:
@@ -54,46 +68,61 @@ class Postgres:
     faults = FAULTS
 
     def __init__(self, url: URL, schema: str, busy_timeout: timedelta) -> None:
-        self._target = url.difference_update_query(["schema"])
+        self.target = _text(url.difference_update_query(["schema"]))
         self._schema = schema
         self._busy_timeout = busy_timeout
         self._was_found = False
-        self.url = url.set(drivername="postgresql").render_as_string(hide_password=False)
-        self.place = url.set(drivername="postgresql").render_as_string()  # with the password hidden
+        self.url = _text(url)
+        self.place = without_password(self.url)
         self.elsewhere = "give our tables a schema of their own: ?schema=runner in the URL"
         self.missing = f"the database {self.place} was never set up", "runner apply sets it up"
 
     def engine(self, door: Door) -> Engine:
-        return create_engine(
-            self._target,
+        made = create_engine(
+            "postgresql+psycopg://",
+            creator=partial(self._connect, door),  # libpq reads the URL, not SQLAlchemy
             poolclass=QueuePool,
-            pool_size=WRITERS,
-            max_overflow=WRITERS,
+            pool_size=KEPT,
+            max_overflow=2 * WRITERS - KEPT,
             pool_pre_ping=True,
             isolation_level={"reader": "REPEATABLE READ", "outside": "AUTOCOMMIT"}.get(door, "READ COMMITTED"),
-            connect_args=self._arguments(door),
             json_serializer=compact_json,
             json_deserializer=json.loads,
         )
+        event.listen(made, "handle_error", _is_lost)
+        event.listen(made, "connect", lambda connection, _: _mind_the_pooler(connection))
+        made.dialect.do_ping = answers  # type: ignore[assignment, method-assign]
+        return made
+
+    def _connect(self, door: Door) -> psycopg.Connection[Any]:
+        made = psycopg.connect(self.target, **self._arguments(door))
+        made.read_only = door == "reader" or None  # of its transactions: a session that is so fails `read-write` hosts
+        return made
 
     def _arguments(self, door: Door) -> dict[str, Any]:
         settings = {
             "timezone": "UTC",
             "lock_timeout": int(self._busy_timeout.total_seconds() * 1000),
             "idle_in_transaction_session_timeout": IDLE_IN_TRANSACTION,
-            "plan_cache_mode": "force_custom_plan",  # a generic plan does not see that a partial index serves it
             "jit": "off",  # to compile a claim takes longer than it runs
+            SENT: "on",
         }
         if self._schema:
             settings["search_path"] = self._schema
         if door == "relaxed":
             settings["synchronous_commit"] = "off"
-        if door == "reader":
-            settings["default_transaction_read_only"] = "on"
+        given = conninfo_to_dict(self.target)
+        ours = " ".join(f"-c {name}={value}" for name, value in settings.items())
+        return {name: value for name, value in self._defaults(door).items() if name not in given} | {
+            "options": f"{given.get('options', '')} {ours}".strip()
+        }
+
+    def _defaults(self, door: Door) -> dict[str, Any]:
+        """Of a connection, where the URL does not say otherwise."""
         return {
-            "options": " ".join(f"-c {name}={value}" for name, value in settings.items()),
             "application_name": f"runner {door}",
             "connect_timeout": CONNECT_TIMEOUT,
+            "prepare_threshold": NEVER,  # a plan that knows no values does not see that a partial index serves it
             "keepalives_idle": 15,
             "keepalives_interval": 5,
             "keepalives_count": 3,
@@ -102,8 +131,13 @@ class Postgres:
 
     def connect(self) -> psycopg.Connection[Any]:
         """A connection of its own, in no transaction: to listen, and to look before there is anything."""
-        target = self._target.set(drivername="postgresql").render_as_string(hide_password=False)
-        return psycopg.connect(target, autocommit=True, **self._arguments("outside"))
+        made = psycopg.connect(self.target, autocommit=True, **self._arguments("outside"))
+        if not _mind_the_pooler(made) and self._schema:
+            made.close()
+            raise DatabaseUnavailable(
+                f"a pooler before {self.place} takes the schema out of our connections", "name the server itself"
+            )
+        return made
 
     def turns(self) -> threading.BoundedSemaphore:
         """The server lets them work side by side."""
@@ -114,13 +148,7 @@ class Postgres:
 
     def is_alive(self, connection: Connection, idle: float) -> bool:
         """Asked where nobody has spoken to it for a while: the server may have gone and come meanwhile."""
-        if idle < TRUSTED:
-            return True
-        try:
-            connection.connection.driver_connection.execute("")  # type: ignore[union-attr]
-        except psycopg.Error:
-            return False
-        return True
+        return idle < TRUSTED or answers(connection.connection.driver_connection)
 
     def alone(self, connection: Connection) -> None:
         connection.execute(_ALONE, {"key": ALONE})
@@ -176,6 +204,46 @@ class Postgres:
         return set(connection.execute(_TABLES).scalars())
 
 
+def _is_lost(context: ExceptionContext) -> None:
+    """What the server has not said, libpq has: then no rollback is tried on it."""
+    error = context.original_exception
+    if isinstance(error, psycopg.OperationalError) and error.sqlstate is None:
+        context.is_disconnect = True
+
+
+def _text(url: URL) -> str:
+    """As libpq reads it, for whom a plus in the query is no space."""
+    before, mark, query = url.render_as_string(hide_password=False).partition("?")
+    return before + mark + query.replace("+", "%20")
+
+
+def _mind_the_pooler(connection: Any) -> bool:
+    """Whether what we set for the session has arrived. A pooler that drops it may give each transaction to another
+    session, where a statement that was prepared is not known, or another one bears its name."""
+    (arrived,) = connection.execute(_ARRIVED).fetchone()
+    if not connection.autocommit:
+        connection.rollback()
+    if arrived is None:
+        connection.prepare_threshold = None
+    return arrived is not None
+
+
+def answers(connection: Any) -> bool:
+    """Whether this connection, which nobody uses, can be used. A server that goes says so, or its kernel does: only
+    where something has come is the server asked."""
+    try:
+        waiting = select.poll()
+        waiting.register(connection.fileno(), select.POLLIN)
+        if waiting.poll(0):
+            connection.execute("")
+            if not connection.autocommit:
+                connection.rollback()
+    except psycopg.Error:
+        return False
+    return True
+
+
+_ARRIVED = f"SELECT current_setting('{SENT}', true)"
 _ALONE = text("SELECT pg_advisory_xact_lock(:key, hashtext(current_schema()))")
 _TABLES = text("SELECT tablename FROM pg_tables WHERE schemaname = current_schema()")
 _IS_THERE = """
@@ -194,7 +262,7 @@ MEANINGS: tuple[tuple[str, str, str], ...] = (
     ("3D000", "does not exist", "create it: createdb NAME"),
     ("3F000", "has no such schema", "runner migrate up"),
     ("28", "refuses this user: {said}", "check user and password in the URL"),
-    ("42501", "may not be changed by this user: {said}", "GRANT what is missing, or name another user"),
+    ("42501", "may not be used so by this user: {said}", "GRANT what is missing, or name another user"),
     ("42P01", "was never set up, or has an older schema: {said}", "runner migrate up"),
     ("42703", "has an older schema: {said}", "runner migrate up"),
     ("57P03", "is starting up or shutting down", "try again in a moment"),
@@ -203,6 +271,7 @@ MEANINGS: tuple[tuple[str, str, str], ...] = (
     ("25P03", "has ended a connection that was idle for too long", "try again"),
     ("58", "cannot be read or written: {said}", "look at the server's log"),
     ("XX", "is damaged: {said}", "look at the server's log"),
+    ("08P01", "is behind a pooler that refuses our settings: {said}", "PgBouncer: ignore_startup_parameters = options"),
     ("08", "cannot be reached: {said}", "check that the server runs and that the URL is right"),
 )
 
@@ -219,6 +288,7 @@ REFUSALS = (
     (re.compile(r"too many (clients|connections)|remaining connection slots"), "53300"),
     (re.compile(r"the database system is"), "57P03"),
     (re.compile(r"no password supplied"), "28000"),
+    (re.compile(r"unsupported startup parameter"), "08P01"),
 )
 
 

@@ -15,13 +15,13 @@ from runner.domain.job import Enqueued, NewJob
 from runner.domain.job_rows import Job
 from runner.domain.ledger import ScheduleSlot, ScheduleStatus, SlotOutcome
 from runner.domain.timing import timing
-from runner.storage.claims import promote
 from runner.storage.database import Database, persistent
 from runner.storage.dialects import hot, insert
 from runner.storage.enqueue import insert_jobs
 from runner.storage.jobs import cancel_jobs
 from runner.storage.poke import mark
 from runner.storage.serial import schedule_from
+from runner.storage.settling import promote
 
 JOBS = Job.__table__  # type: ignore[attr-defined]
 SCHEDULES = ScheduleStatus.__table__  # type: ignore[attr-defined]

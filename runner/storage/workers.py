@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
-from sqlalchemy import case, delete, insert, literal, select, update
+from sqlalchemy import case, delete, insert, literal, literal_column, select, union, update
 
 from runner.domain.job import JobState
 from runner.domain.job_rows import Job
@@ -61,13 +61,28 @@ class WorkerStore:
             rows = connection.execute(select(WORKERS).order_by(WORKERS.c.started_at, WORKERS.c.id)).mappings()
             return [WorkerStatus(**row) for row in rows]
 
-    def holders(self) -> set[str]:
-        """The worker ids that running jobs name, whether or not such a worker is known."""
-        statement = select(JOBS.c.worker_id).where(JOBS.c.status == JobState.RUNNING).distinct()
+    def census(self) -> tuple[list[WorkerStatus], set[str]]:
+        """All workers, and the ids that running jobs name though no such worker is known; as of one moment, in which
+        no worker is unknown that is about to make itself known: it does before its first claim."""
         with self._database.read() as connection:
-            return {worker_id for worker_id in connection.execute(statement).scalars() if worker_id}
+            rows = connection.execute(_CENSUS).mappings().all()
+        known = [WorkerStatus(**{name: row[name] for name in _NAMES}) for row in rows if row["id"] is not None]
+        return known, {row["named"] for row in rows if row["id"] is None}
 
     def heartbeats(self, worker_ids: Sequence[str]) -> dict[str, datetime]:
         statement = select(WORKERS.c.id, WORKERS.c.last_heartbeat).where(WORKERS.c.id.in_(worker_ids))
         with self._database.read() as connection:
             return {row.id: row.last_heartbeat for row in connection.execute(statement)}
+
+
+_NAMES = [column.name for column in WORKERS.c]
+# In the statement, not in a parameter: only then is the partial index usable, whatever the database.
+_HOLDERS = select(JOBS.c.worker_id).where(
+    JOBS.c.status == literal_column(f"'{JobState.RUNNING.value}'"), JOBS.c.worker_id.is_not(None)
+)
+_NAMED = union(select(WORKERS.c.id.label("named")), _HOLDERS).subquery()
+_CENSUS = (
+    select(_NAMED.c.named, WORKERS)
+    .select_from(_NAMED.outerjoin(WORKERS, WORKERS.c.id == _NAMED.c.named))
+    .order_by(WORKERS.c.started_at, _NAMED.c.named)
+)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -14,17 +13,12 @@ from runner.domain.job import JobState, Run
 from runner.domain.ledger import ScheduleSlot, SlotOutcome
 from runner.domain.lifecycle import Transition
 from runner.domain.problem import Problem
+from runner.domain.urls import without_password
 from runner.telemetry import bound
 
 Level = Literal["debug", "info", "warning", "error", "critical"]
-PASSWORD = re.compile(r"(://[^:/@\s]*):[^@/\s]+@")
 QUIET = (told.JobStarted, told.JobProgressed)  # told on `debug` alone
 SHOWN = 20  # problems of a file that one line carries
-
-
-def without_password(url: str) -> str:
-    """A URL as it may be shown."""
-    return PASSWORD.sub(r"\1:***@", url)
 
 
 @dataclass(frozen=True, slots=True)

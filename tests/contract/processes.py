@@ -20,9 +20,10 @@ from runner.domain.job import NewJob
 from runner.domain.lifecycle import settle
 from runner.domain.outcome import Completed
 from runner.domain.timing import timing
-from runner.storage.claims import ClaimRequest, Lane, Settlement
+from runner.storage.claims import ClaimRequest, Lane
 from runner.storage.database import Database
 from runner.storage.serial import schedule_from
+from runner.storage.settling import Settlement
 from runner.storage.setup import prepare, version
 from tests.factories import NOW, Stores, make_new_job
 

@@ -30,6 +30,7 @@ from tests.factories import (
     make_job,
     make_new_job,
     make_running,
+    make_worker,
     start,
 )
 
@@ -372,4 +373,18 @@ def test_held_and_running_of_name_what_a_worker_has(stores: Stores) -> None:
 
     assert stores.claims.held("w1") == {run.claim_token for run in mine}
     assert {run.id: run for run in stores.claims.running_of(["w2"])} == {theirs.id: theirs}
-    assert stores.workers.holders() == {"w1", "w2"}
+
+
+def test_a_census_names_the_workers_and_whom_running_jobs_name_besides(stores: Stores) -> None:
+    """Whoever holds a job and has no row is an orphan; a worker that holds nothing is a worker."""
+    for worker_id in ("w1", "w2", "w2"):
+        make_running(stores, worker_id=worker_id)
+    make_job(stores, JobState.COMPLETED, worker_id="w4")
+    stores.workers.register(make_worker("w3", started_at=NOW + MINUTE))
+    stores.workers.forget("w2")
+    stores.workers.forget("w4")
+
+    known, orphaned = stores.workers.census()
+    assert known == stores.workers.all()
+    assert [worker.id for worker in known] == ["w1", "w3"]
+    assert orphaned == {"w2"}

@@ -1,35 +1,57 @@
-"""The claim stays flat on PostgreSQL: each path to a pending row is a seek in one index, whatever statistics say."""
+"""The hot statements stay flat on PostgreSQL: their plans know no values, and are seeks whatever statistics say."""
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Any
 
 import pytest
 from sqlalchemy import text
 
+from runner.domain.outcome import Completed
 from runner.storage import hot_postgres
+from runner.storage.claims import ClaimRequest, Lane
 from runner.storage.database import Database
+from runner.storage.dialects import Claim
+from tests.contract.test_settle import settlement
 from tests.factories import DAY, HOUR, NOW, Stores, make_definitions, make_edit, make_job, make_new_job
 
-LANES = {("default", "mail"): None, ("default", "sync"): "api", ("slow", "mail"): None}
-VALUES: dict[str, Any] = {
-    "queues": [queue for queue, _ in LANES], "types": [name for _, name in LANES], "limits": list(LANES.values()),
-    "locked": ["api"], "free": 5, "most": None, "token": "t" * 32, "worker": "w1", "now": NOW, "schedules": ["nightly"],
+VALUES: dict[str, str] = {
+    "queues": "'{default,default,slow}'", "types": "'{mail,sync,mail}'", "limits": "'{NULL,api,NULL}'", "free": "5",
+    "token": "'t'", "worker": "'w1'", "now": f"'{NOW.isoformat()}'", "schedules": "'{nightly}'",
 }  # fmt: skip
-STATEMENTS: dict[str, tuple[str, Any]] = {
-    "claim": (hot_postgres._CLAIM_ALL, VALUES),
-    "lanes": (hot_postgres.LANES, None),
-    "next due": (hot_postgres._NEXT_DUE_OF_ALL, VALUES),
-}
+TYPES = {"free": "int", "now": "timestamptz"}
+LOOKS = {"lanes": hot_postgres.LANES, "next due": hot_postgres._NEXT_DUE_OF_ALL}
 DEPTH = 20_000
 
 
-def plan(database: Database, statement: str, values: Any) -> list[str]:
+def claims() -> dict[str, str]:
+    return {f"limited {limited}, of schedules {of}": text for (limited, of), text in hot_postgres._CLAIMS.items()}
+
+
+class Prepared:
+    """A statement as a worker has it: prepared under the settings of the hot path, with a plan that knows no values."""
+
+    def __init__(self, cursor: Any, statement: str) -> None:
+        self.cursor = cursor
+        cursor.execute(hot_postgres.SEEKS)
+        cursor.execute("DEALLOCATE ALL")
+        cursor.execute("SELECT set_config('runner.locked', '{api}', true)")
+        names = list(dict.fromkeys(re.findall(r"%\((\w+)\)s", statement)))
+        numbered = re.sub(r"%\((\w+)\)s", lambda found: f"${names.index(found[1]) + 1}", statement)
+        types = ", ".join(TYPES.get(name, "text") for name in names)
+        cursor.execute(f"PREPARE hot ({types}) AS {numbered}" if names else f"PREPARE hot AS {numbered}")
+        self.call = "hot" + (f"({', '.join(VALUES[name] for name in names)})" if names else "")
+
+    def explain(self, options: str = "COSTS OFF") -> list[Any]:
+        return [row[0] for row in self.cursor.execute(f"EXPLAIN ({options}) EXECUTE {self.call}").fetchall()]
+
+
+def plan(database: Database, statement: str) -> list[str]:
     with database.write() as connection:
-        cursor = connection.connection.driver_connection.cursor()  # type: ignore[union-attr]
-        rows = cursor.execute(f"EXPLAIN (COSTS OFF) {statement}", values).fetchall()
-        return [str(row[0]).strip() for row in rows]
+        prepared = Prepared(connection.connection.driver_connection.cursor(), statement)  # type: ignore[union-attr]
+        return [str(line).strip() for line in prepared.explain()]
 
 
 def heap(stores: Stores) -> None:
@@ -44,11 +66,12 @@ def test_pending_rows_are_found_by_one_index_on_postgresql(database: Database, s
     stores.revisions.apply(make_edit(make_definitions(limits={"api": 1})), NOW)
     if statistics == "of an empty table":
         analyze(database)
+    before = {name: plan(database, statement) for name, statement in claims().items()}  # kept by who serves long
     heap(stores)
     if statistics == "fresh":
         analyze(database)
-    for name, (statement, values) in STATEMENTS.items():
-        lines = plan(database, statement, values)
+    after = {name: plan(database, statement) for name, statement in (claims() | LOOKS).items()}
+    for name, lines in [*before.items(), *after.items()]:
         used = {
             found for line in lines for found in re.findall(r"Scan (?:using|on) (jobs_\w+|pk_background_jobs)", line)
         }
@@ -56,6 +79,21 @@ def test_pending_rows_are_found_by_one_index_on_postgresql(database: Database, s
         rest = {"jobs_limit", "jobs_worker", "pk_background_jobs"}  # of what runs, and of what was chosen
         assert used <= {"jobs_claim", *rest}, (name, lines)
         assert not any("Seq Scan on background_jobs" in line for line in lines), (name, lines)
+
+
+@pytest.mark.parametrize("statistics", ["none", "of an empty table", "fresh"])
+def test_a_run_is_ended_by_its_number_on_postgresql(database: Database, stores: Stores, statistics: str) -> None:
+    """Not by a walk through all that runs, however few the statistics say they are."""
+    if statistics == "of an empty table":
+        analyze(database)
+    heap(stores)
+    if statistics == "fresh":
+        analyze(database)
+    statement = hot_postgres.FINISH.replace("%s", "%({})s").format("now", *["many"] * 7)
+    VALUES["many"] = "'{1}'"
+    lines = plan(database, statement)
+    used = {found for line in lines for found in re.findall(r"Scan (?:using|on) (jobs_\w+|\w*background_jobs)", line)}
+    assert used == {"pk_background_jobs"}, lines
 
 
 def analyze(database: Database) -> None:
@@ -68,11 +106,11 @@ def test_what_may_not_be_taken_costs_a_claim_nothing_on_postgresql(database: Dat
 
     def touched() -> int:
         with database.write() as connection:
-            cursor = connection.connection.driver_connection.cursor()  # type: ignore[union-attr]
-            statement = f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {hot_postgres._CLAIM_ALL}"
-            (answer,) = cursor.execute(statement, VALUES | {"free": 1, "most": 1}).fetchone()
-            connection.connection.driver_connection.rollback()  # type: ignore[union-attr]
-            top = answer[0]["Plan"]
+            driver: Any = connection.connection.driver_connection
+            prepared = Prepared(driver.cursor(), hot_postgres._CLAIMS[True, False])
+            (answer,) = prepared.explain("ANALYZE, BUFFERS, FORMAT JSON")
+            driver.rollback()
+            top = (json.loads(answer) if isinstance(answer, str) else answer)[0]["Plan"]
             return int(top["Shared Hit Blocks"]) + int(top["Shared Read Blocks"])
 
     make_job(stores, now=NOW - HOUR)
@@ -81,3 +119,25 @@ def test_what_may_not_be_taken_costs_a_claim_nothing_on_postgresql(database: Dat
     heap(stores)
     analyze(database)
     assert touched() < shallow + 200
+
+
+def test_the_settings_of_the_hot_path_end_with_it_on_postgresql(database: Database, stores: Stores) -> None:
+    """What follows in the same transaction, and on the same connection, is planned as ever."""
+    names = ("plan_cache_mode", "enable_seqscan", "enable_hashjoin", "enable_mergejoin", "enable_bitmapscan")
+
+    def now_set(connection: Any) -> list[str]:
+        return [connection.execute(text(f"SHOW {name}")).scalar_one() for name in names]
+
+    with database.write() as connection:
+        usual = now_set(connection)
+        hot_postgres.finish(connection, [("completed", "1", None, 0, 100.0, 1, "t")], NOW)
+        assert now_set(connection) == usual == ["auto", "on", "on", "on", "on"]
+        hot_postgres.claim(connection, Claim({("default", "mail"): None}, 1, None, "t" * 32, "w1"), NOW)
+        assert now_set(connection) != usual, "it is the last statement of its transaction"
+    request = ClaimRequest("w1", [Lane("default", "mail")], 1)
+    job = make_job(stores)
+    (run,) = stores.claims.claim(request, NOW)
+    assert run.id == job.id
+    stores.claims.settle([settlement(run, Completed("1"))], NOW, request)
+    with database.write() as connection:
+        assert now_set(connection) == usual

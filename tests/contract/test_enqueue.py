@@ -231,3 +231,16 @@ def test_readers_do_not_wait_for_a_writer(database: Database, stores: Stores) ->
         connection.exec_driver_sql("DELETE FROM background_jobs")
         assert stores.jobs.get(job.id or 0).status == JobState.PENDING
         connection.rollback()
+
+
+def test_many_are_kept_letter_by_letter(stores: Stores) -> None:
+    """Whatever way they go in: what means something to COPY is text like any other."""
+    odd = ["\\N", "\\", "a\tb", "c\nd\r\n", "\\.", "é\u2028\x7f", "", "NULL", "{}", None]
+    for batch in (odd, odd[:1], ["\\N", "\\N"], [None, None]):
+        payloads = [{"text": text, "n": number} for number, text in enumerate(batch)]
+        made = stores.jobs.enqueue_many(
+            [make_new_job(payload=payload, project_id=payload["text"]) for payload in payloads], NOW
+        )
+        kept = [stores.jobs.get(one.id) for one in made]
+        assert [(job.project_id, job.payload) for job in kept] == [(one["text"], one) for one in payloads]
+        assert {job.created_at for job in kept} == {NOW}

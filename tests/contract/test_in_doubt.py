@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import pytest
+from sqlalchemy import Connection
 from sqlalchemy.exc import OperationalError
 
+from runner.domain.errors import DatabaseUnavailable
 from runner.domain.job import JobState
 from runner.domain.outcome import Cancelled, Completed, Failed, Outcome, Released, Snoozed
 from runner.domain.said import LogLine, Writes
@@ -131,3 +135,70 @@ def test_an_end_in_doubt_is_known_after_a_claim(stores: Stores) -> None:
     settled = stores.claims.settle([settlement(run, Completed("7"))], NOW)
 
     assert (set(settled.written), settled.lost) == ({run.id}, frozenset())
+
+
+# ---- a connection that is really lost
+
+
+def cut(connection: Connection) -> None:
+    """Its socket, under the driver."""
+    with socket.socket(fileno=os.dup(connection.connection.driver_connection.fileno())) as mine:  # type: ignore[union-attr]
+        mine.shutdown(socket.SHUT_RDWR)
+
+
+@contextmanager
+def cut_at_commit(*, is_written: bool) -> Iterator[None]:
+    """The next commit is carried out, or not; then the connection is gone."""
+    commit: Callable[[Any], None] = dialects.commit
+
+    def lose(connection: Connection) -> None:
+        if is_written:
+            connection.connection.driver_connection.execute("COMMIT; BEGIN")  # type: ignore[union-attr]
+        cut(connection)
+        commit(connection)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(dialects, "commit", lose)
+        yield
+
+
+@pytest.mark.parametrize("is_written", [True, False], ids=["written", "lost"])
+def test_a_connection_that_is_cut_as_it_commits_on_postgresql(stores: Stores, is_written: bool) -> None:
+    """That it cannot even be rolled back hides nothing: ends and claims of that commit are looked for."""
+    run = make_running(stores)
+    made = [one.id for one in stores.jobs.enqueue_many([make_new_job()] * 3, NOW)]
+    for _ in range(20):  # more often than there are connections in a pool
+        with cut_at_commit(is_written=is_written), pytest.raises(CommitInDoubt):
+            stores.claims.settle([settlement(run, Completed("7"))], NOW, REQUEST)
+
+    settled = stores.claims.settle([settlement(run, Completed("7"))], NOW, REQUEST)
+
+    assert (set(settled.written), settled.lost) == ({run.id}, frozenset())
+    assert [one.id for one in settled.claimed] == made[:2]
+    assert stores.jobs.counts()["running"] == 2
+
+
+def test_who_looks_for_commits_gets_another_connection_on_postgresql(database: Database) -> None:
+    """Cut off, it is told once; the next look is answered. Readers the same."""
+    for _ in range(20):
+        database.data_version()
+        assert database._watcher is not None
+        cut(database._watcher)
+        with pytest.raises(DatabaseUnavailable):
+            database.data_version()
+        assert database.data_version()
+
+
+def test_a_reader_that_is_cut_gives_its_place_back_on_postgresql(database: Database) -> None:
+    """However often: the pool has places for all who come after."""
+
+    def read() -> None:
+        with database.read() as connection:
+            cut(connection)
+            connection.exec_driver_sql("SELECT 1")
+
+    for _ in range(20):
+        with pytest.raises(DatabaseUnavailable):
+            read()
+    with database.read() as connection:
+        assert connection.exec_driver_sql("SELECT 1").scalar_one() == 1

@@ -77,10 +77,15 @@ def _layout_on_postgresql(connection: Connection) -> dict[str, Any]:
         text("SELECT conrelid::regclass::text, conname, pg_get_constraintdef(oid) FROM pg_constraint "
              "WHERE connamespace = current_schema()::regnamespace AND conname NOT LIKE 'alembic%' ORDER BY 1, 2")
     )  # fmt: skip
+    settings = connection.execute(
+        text("SELECT relname, reloptions FROM pg_class "
+             "WHERE relnamespace = current_schema()::regnamespace AND reloptions IS NOT NULL ORDER BY 1")
+    )  # fmt: skip
     return {
         "columns": columns,
         "indexes": {row[0]: row[1] for row in indexes if not row[0].startswith("alembic_version")},
         "extras": [tuple(row) for row in checks],
+        "settings": {row.relname: sorted(row.reloptions) for row in settings},
     }
 
 
@@ -109,6 +114,7 @@ def test_migrations_and_models_make_the_same_tables(database: Database, empty: D
     assert found["indexes"] == wanted["indexes"]
     assert found["columns"] == wanted["columns"]
     assert found["extras"] == wanted["extras"]
+    assert found.get("settings") == wanted.get("settings")
 
 
 def test_the_head_that_start_up_trusts_is_the_last_migration() -> None:
@@ -167,6 +173,25 @@ def test_each_step_keeps_the_rows_on_its_way_up(database: Database, stores: Stor
     with database.read() as connection:
         assert layout(connection) == tables
     assert end(stores, run, Completed()).lost == frozenset()
+
+
+def test_the_settings_of_the_tables_come_and_go_on_postgresql(database: Database, stores: Stores) -> None:
+    """0005 leaves room on the pages of jobs and has large tables cleaned up soon; back, they are as they were."""
+    stores.jobs.enqueue(make_new_job(), NOW)
+    before = everything(database)
+    with database.write() as connection:
+        wanted = layout(connection)["settings"]
+        assert "fillfactor=70" in wanted["background_jobs"]
+        assert all("autovacuum_vacuum_scale_factor=0.02" in settings for settings in wanted.values())
+        assert sorted(wanted) == ["background_jobs", "job_attempts", "job_logs", "job_outputs", "schedule_slots"]
+        migrations.downgrade(connection, "0004")
+        assert layout(connection)["settings"] == {}
+    prepare(database)
+
+    with database.read() as connection:
+        assert layout(connection)["settings"] == wanted
+        assert migrations.drift(connection) == []
+    assert everything(database) == before
 
 
 def broken_off(database: Database) -> None:

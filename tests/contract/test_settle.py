@@ -14,9 +14,10 @@ from runner.domain.job import JobState, Run
 from runner.domain.lifecycle import settle
 from runner.domain.outcome import Cancelled, Completed, Failed, Outcome, Released, Snoozed, Stalled
 from runner.domain.said import LogLine, OutputPiece, Progress, Writes
-from runner.storage.claims import ClaimRequest, Lane, Settlement
+from runner.storage.claims import ClaimRequest, Lane
 from runner.storage.database import Database
 from runner.storage.jobs import JobFilter
+from runner.storage.settling import Settlement
 from tests.contract.databases import everything
 from tests.factories import (
     HOUR,

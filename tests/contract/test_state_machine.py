@@ -30,8 +30,9 @@ from runner.domain.revision import Limit
 from runner.domain.rows import Row
 from runner.domain.said import LogLine, Progress, Writes
 from runner.domain.worker import WorkerStatus
-from runner.storage.claims import ClaimRequest, Lane, Settlement
+from runner.storage.claims import ClaimRequest, Lane
 from runner.storage.database import Database
+from runner.storage.settling import Settlement
 from tests.contract.databases import broken_off
 from tests.contract.job_model import COMPARED, FINISHED, LIMITS, Model, ModelJob, of_worker
 from tests.factories import NOW, SECOND, Stores, make_worker

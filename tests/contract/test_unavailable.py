@@ -22,7 +22,7 @@ from runner.domain.outcome import Completed
 from runner.domain.said import LogLine, Progress, Writes
 from runner.storage import poke
 from runner.storage.database import Database, DatabaseMissing
-from runner.storage.dialects import hot
+from runner.storage.dialects import Claim, hot
 from runner.storage.jobs import JobFilter
 from runner.storage.setup import prepare
 from runner.storage.sqlite import network_file_system
@@ -310,8 +310,8 @@ def test_a_write_that_is_broken_off_leaves_nothing_and_no_lock(stores: Stores, d
 
     def break_off() -> None:
         with database.write() as connection:
-            lanes = {("default", "mail"): None}
-            assert hot(connection).claim(connection, lanes, 1, None, "t" * 32, "w1", NOW)
+            wanted = Claim({("default", "mail"): None}, 1, None, "t" * 32, "w1")
+            assert hot(connection).claim(connection, wanted, NOW)
             poke.mark(connection)
             raise ZeroDivisionError
 

@@ -85,6 +85,12 @@ def test_a_plan_that_is_stale_is_refused(app: App) -> None:
     assert apply(app, base=1) == (2, True)
 
 
+def test_a_plan_that_another_has_carried_out_is_done(app: App) -> None:
+    """Several machines apply one file at the same time: what is in force is what each of them wanted."""
+    assert apply(app) == (1, True)
+    assert apply(app, base=0) == (1, False)
+
+
 def test_without_a_plan_the_slower_one_begins_anew(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two processes start together: the slower one applies its file to what the other made; none fails."""
     store = type(app.revisions)

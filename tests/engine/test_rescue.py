@@ -264,6 +264,31 @@ def test_a_late_beat_is_told(bench: Bench) -> None:
     assert (round(late.seconds), late.expected) == (25, 10)
 
 
+def test_who_was_silent_before_the_first_look_is_suspected(bench: Bench, monotonic: Monotonic) -> None:
+    """While it holds jobs, until it beats or is known to be dead: a short process knows that it has to look again."""
+    bench.app.workers.register(make_worker("silent", last_heartbeat=NOW - HOUR, stalled_after=60.0))
+    bench.app.workers.register(make_worker("live", last_heartbeat=NOW, stalled_after=60.0))
+    bench.app.workers.register(make_worker("idle", last_heartbeat=NOW - HOUR, stalled_after=60.0))
+    for worker_id in ("silent", "live"):
+        left_behind(bench, worker_id)
+    janitor = make_janitor(bench)
+    assert janitor.suspected() is None
+    janitor.rescue(NOW)
+    assert janitor.suspected() == 60.0
+
+    monotonic.seconds += 40.0
+    bench.app.workers.beat("silent", NOW - HOUR)
+    janitor.rescue(NOW)
+    assert janitor.suspected() is None
+
+    other = make_janitor(bench)
+    other.rescue(NOW)
+    monotonic.seconds += 60.0
+    assert other.suspected() == 0.0
+    assert other.rescue(NOW) == 2
+    assert other.suspected() is None
+
+
 def test_a_beat_begins_the_wait_anew(bench: Bench, monotonic: Monotonic) -> None:
     """A worker that beats is alive, also when its beats are late."""
     left_behind(bench, "far")
@@ -388,7 +413,7 @@ def test_a_worker_that_was_taken_for_dead_goes_on(tmp_path: Path) -> None:
 def _take_for_dead(bench: Bench, worker_id: str, runs: list[Run]) -> None:
     from runner.domain.lifecycle import settle
     from runner.domain.outcome import Stalled
-    from runner.storage.claims import Settlement
+    from runner.storage.settling import Settlement
 
     rescued = [Settlement(run, settle(run, Stalled(), NOW, Random(0))) for run in runs]
     bench.app.claims.rescue([worker_id], rescued, NOW)

@@ -20,7 +20,7 @@ from runner.engine.worker import Selection
 from runner.telemetry import JobStarted
 from tests.engine.bench import DEADLINE, Bench, eventually, kind, open_app
 from tests.engine.sample_handlers import gate
-from tests.factories import DAY, HOUR, MINUTE, NOW, SECOND, make_schedule
+from tests.factories import DAY, HOUR, MINUTE, NOW, SECOND, Stores, make_policy, make_schedule, make_worker, start
 
 ONCE = RetryPolicy(max_attempts=1)
 TEN = 10 * MINUTE
@@ -497,3 +497,19 @@ def test_the_worker_is_forgotten_at_the_end(bench: Bench, tmp_path: Path) -> Non
 
     assert bench.app.workers.all() == []
     assert list(tmp_path.glob("*.lock")) == []
+
+
+def test_what_a_killed_call_has_left_is_rescued_by_a_short_one(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On another machine no lock tells that it is dead: the call stays until the same beat was seen for long enough."""
+    monkeypatch.setattr("runner.engine.run_once.RESCUE", 0.0)
+    bench.define(kind("ok"))
+    job_id = bench.enqueue("ok", policy=make_policy(retry=RetryPolicy(max_attempts=2, delay=(timedelta(0),))))
+    stores = Stores(bench.app.database)
+    stores.workers.register(make_worker("killed", last_heartbeat=NOW - HOUR, stalled_after=0.2))
+    start(stores, job_id, worker_id="killed")
+
+    with bench.drain() as run_once:
+        report = run_once.run()
+
+    assert [(job.id, job.status, job.stalls) for job in report.jobs] == [(job_id, "completed", 1)]
+    assert [worker.id for worker in bench.app.workers.all()] == []

@@ -34,8 +34,9 @@ from runner.engine.loop import Clock
 from runner.engine.wake import Ear
 from runner.programs import KEPT
 from runner.storage import poke
-from runner.storage.claims import ClaimRequest, Lane, Settlement
+from runner.storage.claims import ClaimRequest, Lane
 from runner.storage.database import Database
+from runner.storage.settling import Settlement
 from tests.contract.databases import engines
 from tests.engine.bench import Bench, eventually, kind, make_bench
 from tests.factories import (

@@ -4,7 +4,7 @@ A history is JSON Lines, each with its `kind`:
 
     effect    what a handler wrote: job, run, word (begin, end), pid, at
     enqueued  a job that was acknowledged: job
-    fault     what was done to whom: fault (SIGKILL, SIGSTOP, ...), pid, at
+    fault     what was done to whom: fault (SIGKILL, SIGSTOP, cut, ...), pid where it was one process, at
     told      an end of a run, as a worker's log tells it: job, run, end
     rejected  a write that was refused because the run was another's by then: job, run
     rescued   a dead worker: worker, jobs
@@ -147,14 +147,15 @@ def _settled(history: History, job: Line) -> Iterator[Broken]:
 def _effects(history: History, job: Line) -> Iterator[Broken]:
     """A run is one process, begins once, and has effects between its claim and its end alone.
 
-    A process that was stopped may go on with a handler whose run was taken from it: of that it knows a moment later.
+    A process that was stopped or cut off may go on with a handler whose run was taken from it, and begin what it had
+    claimed: of that it knows a moment later.
     """
     name, by_run = f"job {job['job']}", defaultdict(list)
     for effect in history.of_job("effect", job["job"]):
         by_run[effect["run"]].append(effect)
     times = {row["run"]: (row["started"], row["ended"]) for row in history.of_job("attempt", job["job"])}
     times |= {job["run_number"]: (job["started"], job["ended"])} if job["token"] is not None else {}
-    stopped = {line["pid"] for line in history.faults("SIGSTOP")}
+    stopped = {line["pid"] for line in history.faults("SIGSTOP", "cut")}
     for run, effects in sorted(by_run.items()):
         if run not in times:
             yield Broken("effects", f"{name} run {run} was never claimed, and has {len(effects)} effects")

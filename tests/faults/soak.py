@@ -27,6 +27,7 @@ import psycopg
 from tests.contract.postgres import Server
 from tests.faults.checker import Broken, History, check
 from tests.faults.projects import HANDLERS, Project, make_project
+from tests.faults.proxy import Proxy
 from tests.faults.served import Served, command, history_of, serve
 
 STALLED_AFTER = 3.0  # seconds, in all forms but `lock`
@@ -34,7 +35,7 @@ LONGEST = 600.0  # seconds: a form that takes longer hangs
 BULK = 500
 FEW = 10  # jobs, of which some are longer than two stops are apart: they must be let end
 LOCKED = 10.0  # seconds
-LOCKED_OUT, TRIES = 7, 5  # the exit code of a command that could not write, and how often it is called again
+LOCKED_OUT, TRIES = 7, 10  # the exit code of a command that could not write, and how often it is called again
 
 FILE = """
 version: 1
@@ -92,6 +93,9 @@ class Soak:
     environ: dict[str, str]
     live: list[Served] = field(default_factory=list)
     stopped: list[tuple[threading.Timer, Served]] = field(default_factory=list)
+    networks: list[tuple[Served, Proxy]] = field(default_factory=list)  # one for each worker, where the fault is theirs
+    mending: list[threading.Timer] = field(default_factory=list)
+    has_networks: bool = False
 
     def run(self, fault: Callable[[Soak], None]) -> History:
         deadline = time.monotonic() + LONGEST
@@ -104,7 +108,7 @@ class Soak:
                 fault(self)
                 fault_at = max(fault_at + self.every, time.monotonic())
             time.sleep(max(min(fault_at - time.monotonic(), 0.05), 0))
-        for timer, _ in self.stopped:
+        for timer in (*self.mending, *(timer for timer, _ in self.stopped)):
             timer.join()
         for one in self.live:
             one.await_told("serving")  # who was started a moment ago may not hear a signal yet
@@ -157,10 +161,43 @@ class Soak:
                     self.project.note("fault", fault="terminate", at=time.time())
                     self.project.rows(f"SELECT pg_terminate_backend({row['pid']})")
 
+    def drop(self) -> None:
+        """All connections of one worker are reset by the network."""
+        dropped = self.rng.choice(self.networks)[1].drop()
+        if dropped:
+            self.project.note("fault", fault="drop", connections=dropped, at=time.time())
+
+    def cut(self) -> None:
+        """No byte comes from one worker or to it for a while, sometimes for longer than the others wait for it."""
+        served, network = self.rng.choice(self.networks)
+        network.cut()
+        self.project.note("fault", fault="cut", pid=served.pid, at=time.time())
+        self._later(STALLED_AFTER * self.rng.uniform(0.3, 3.0), network.mend)
+
+    def readonly(self) -> None:
+        """The server takes no writes for a moment, as one that has become a standby."""
+        self.project.note("fault", fault="readonly", at=time.time())
+        self._set_read_only("on")
+        self._later(self.rng.uniform(0.2, 1.0), lambda: self._set_read_only("off"))
+
+    def _set_read_only(self, value: str) -> None:
+        with psycopg.connect(self.project.url, autocommit=True) as connection:
+            connection.execute(f"ALTER SYSTEM SET default_transaction_read_only = {value}".encode())
+            connection.execute("SELECT pg_reload_conf()")
+
+    def _later(self, seconds: float, call: Callable[[], None]) -> None:
+        self.mending.append(threading.Timer(seconds, call))
+        self.mending[-1].start()
+
     # ---- load
 
     def _serve(self) -> Served:
-        return serve(self.project, wait=False, **self.environ)
+        if not self.has_networks or self.project.server is None:
+            return serve(self.project, wait=False, **self.environ)
+        network = Proxy(self.project.server.folder / ".s.PGSQL.5432")
+        served = serve(self.project, wait=False, DATABASE_URL=network.url(), **self.environ)
+        self.networks.append((served, network))
+        return served
 
     def _enqueue(self) -> Iterator[int]:
         """A part first, the rest while the workers are at it; noted once it is acknowledged."""
@@ -198,15 +235,21 @@ class Soak:
 
 FORMS: dict[str, Callable[[Soak], None]] = {
     "kill": Soak.kill, "stop": Soak.stop, "lock": Soak.lock, "restart": Soak.restart, "terminate": Soak.terminate,
+    "drop": Soak.drop, "cut": Soak.cut, "readonly": Soak.readonly,
 }  # fmt: skip
-OF_THE_SERVER = ("restart", "terminate")  # on PostgreSQL alone
-EVERY = {"kill": 0.2, "stop": 1.0, "lock": 20.0, "restart": 3.0, "terminate": 0.3}
+OF_THE_NETWORK = ("drop", "cut")
+OF_THE_SERVER = ("restart", "terminate", "readonly", *OF_THE_NETWORK)  # on PostgreSQL alone
+EVERY = {"kill": 0.2, "stop": 1.0, "lock": 20.0, "restart": 3.0, "terminate": 0.3, "drop": 0.2, "cut": 2.0,
+         "readonly": 3.0}  # fmt: skip
 LONGEST_JOB = {
     "kill": 0.4,
     "stop": 1.5 * STALLED_AFTER,
     "lock": 1.0,
     "restart": 1.0,
     "terminate": 0.4,
+    "drop": 0.4,
+    "cut": 1.0,
+    "readonly": 1.0,
 }  # a worker lives for 0.8 s where they are killed
 QUICK_BEATS = {"RUNNER_STALLED_AFTER": f"{STALLED_AFTER:g}s", "RUNNER_HEARTBEAT": "1s"}
 
@@ -231,16 +274,15 @@ class Report:
             if count == 0:
                 found.append(f"no {name}: this run has shown nothing")
         failed = {f"a duty failed: {line['loop']}: {line['error']}" for line in self.history.of("failed")}
-        expected = {"stop": "is locked by another", "restart": "the database", "terminate": "the database"}
-        known = expected.get(self.form)
+        known = "the database" if self.form in OF_THE_SERVER else {"stop": "is locked by another"}.get(self.form)
         return found + sorted(one for one in failed if known is None or known not in one)
 
     def injected(self) -> dict[str, int]:
         fault = {"kill": "SIGKILL", "stop": "SIGSTOP"}.get(self.form, self.form)
         counts = {fault: len(self.history.faults(fault))}
-        if self.form in OF_THE_SERVER:
+        if self.form in OF_THE_SERVER and self.form != "cut":
             counts["failed duties"] = len(self.history.of("failed"))
-        if self.form in ("kill", "stop"):
+        if self.form in ("kill", "stop", "cut"):
             counts["rescues"] = sum(bool(line["jobs"]) for line in self.history.of("rescued"))
         if self.form == "stop":
             counts["stale writes rejected"] = len(self.history.of("rejected"))
@@ -279,12 +321,15 @@ def soak(
     code, said = command(project, "apply")
     assert code == 0, said
     began = time.monotonic()
+    run = Soak(project, random.Random(seed), jobs, workers, every or EVERY[form], LONGEST_JOB[form], environ,
+               has_networks=form in OF_THE_NETWORK)  # fmt: skip
     try:
-        run = Soak(project, random.Random(seed), jobs, workers, every or EVERY[form], LONGEST_JOB[form], environ)
         history = run.run(FORMS[form])
         broken = [*check(history, ("completed", "pending")), *_left(project)]
     finally:
         project.kill_all()
+        for _, network in run.networks:
+            network.close()
     return Report(form, seed, time.monotonic() - began, history, broken, folder)
 
 
