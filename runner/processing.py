@@ -56,7 +56,7 @@ class OwnLoops:
     def running(self) -> int:
         return len(self._worker.executor.running())
 
-    def end(self, hurried: bool) -> None:
+    def end(self) -> None:
         """It goes on, as it does all the time."""
 
 
@@ -77,10 +77,10 @@ class OwnWorker:
     def running(self) -> int:
         return len(self._once.worker.executor.running()) if self._once is not None else 0
 
-    def end(self, hurried: bool) -> None:
+    def end(self) -> None:
         """Claim nothing more; what runs may end within the grace, the rest is given back."""
         self._ended.set()
-        deadline = time.monotonic() + (0.0 if hurried else self._app.settings.shutdown_grace.total_seconds())
+        deadline = time.monotonic() + self._app.settings.shutdown_grace.total_seconds()
         once = self._once
         if once is not None:
             once.worker.accepting = False

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
 from typing import Any
 
 from starlette.responses import Response
@@ -22,9 +21,3 @@ class Json(Response):
 
 def to_json(content: Any) -> str:
     return json.dumps(content, ensure_ascii=False, separators=(",", ":"), default=plain)
-
-
-def ndjson(rows: Iterator[Mapping[str, Any]]) -> Iterator[bytes]:
-    """A document a line."""
-    for row in rows:
-        yield to_json(row).encode() + b"\n"

@@ -21,7 +21,7 @@ class Work(Protocol):
 
     def running(self) -> int: ...
 
-    def end(self, hurried: bool) -> None:
+    def end(self) -> None:
         """Nobody listens any more: begin nothing, let what runs end."""
 
 
@@ -68,7 +68,7 @@ class Rounds:
         """Where one goes on, let what runs in it end."""
         current = self._current
         if current is not None:
-            current.work.end(hurried=False)
+            current.work.end()
 
     def count(self, ended: str) -> None:
         current = self._current
@@ -77,6 +77,6 @@ class Rounds:
 
     def _end(self, ended: Round) -> None:
         """Its work may take a while to end: until then nobody begins another."""
-        ended.work.end(hurried=False)
+        ended.work.end()
         with self._lock:
             self._current = None
