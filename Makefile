@@ -47,9 +47,10 @@ check: $(STAMP) ## format, lint, types and layers
 docs: $(STAMP)  ## write the generated pages of docs/
 	$(BIN)/python docs/generate.py
 
-bench: $(STAMP) ## measurements, side by side; about ten minutes
+bench: $(STAMP) ## measurements, side by side; about half an hour
 	$(BIN)/python -m benchmarks
 	$(BIN)/python -m benchmarks.throughput
+	$(BIN)/python -m benchmarks.postgresql
 
 soak: $(STAMP)  ## faults at length: SOAK="--seed 7 --jobs 2000 kill stop lock"; about eight minutes
 	$(BIN)/python -m tests.faults.soak $(SOAK)
