@@ -69,9 +69,10 @@ def test_what_another_process_enqueues_wakes(bench: Bench, heard: Heard) -> None
     eventually(lambda: heard.times > before)
 
 
-def test_many_commits_are_few_notifications(bench: Bench, heard: Heard) -> None:
-    """A NOTIFY locks the whole database at its commit: what comes together goes together."""
+def test_many_commits_are_few_notifications(bench: Bench, heard: Heard, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A NOTIFY locks the whole database at its commit: what comes together goes together, however slow it comes."""
     bench.define(kind("ok"))
+    monkeypatch.setattr(notify, "GAP", 2.0)
     with psycopg.connect(bench.app.database.url, autocommit=True) as other:
         other.execute(f"LISTEN {CHANNEL}")
         for _ in range(100):
