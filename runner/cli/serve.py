@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -99,6 +99,7 @@ class Call:
     last_good: bool
     allow_removals: bool
     metrics_port: int | None
+    has_begun: list[bool] = field(default_factory=list)
 
     def serve_when_it_answers(self) -> int:
         """A server that starts or restarts at the same time as we do is waited for, as long as for one that is busy."""
@@ -111,7 +112,7 @@ class Call:
                 return self.serve()
             except BrokenOff as error:
                 left = deadline - time.monotonic()
-                if left <= 0:
+                if left <= 0 or self.has_begun:  # who has served, and was stopped, does not begin anew
                     raise
                 if not is_told:
                     note(f"warning: {error.message}; it is tried for {left:.0f} s more")
@@ -173,6 +174,7 @@ class Call:
                 watch.connect(service)
                 gc.collect()
                 gc.freeze()  # what was loaded at the start stays: the collector need not look at it again and again
+                self.has_begun.append(True)
                 return 1 if service.run() else 0
 
     def _roles(self, settings: Settings) -> Roles:

@@ -24,14 +24,13 @@ from runner.storage.serial import policy_from
 # Prepared once for each connection, with plans that know no values: to plan the claim takes longer than to run it. Such
 # a plan may have been made when the table was empty, or by stale statistics; so that it is right for any size, only
 # walks along an index, row by row, are allowed. All of it ends with the transaction.
-SEEKS = """
-SELECT set_config('plan_cache_mode', 'force_generic_plan', true), set_config('enable_seqscan', 'off', true),
-  set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true),
-  set_config('enable_bitmapscan', 'off', true)"""
-AS_BEFORE = """
-SELECT set_config('plan_cache_mode', 'auto', true), set_config('enable_seqscan', 'on', true),
-  set_config('enable_hashjoin', 'on', true), set_config('enable_mergejoin', 'on', true),
-  set_config('enable_bitmapscan', 'on', true)"""
+_WALKS = {"plan_cache_mode": ("force_generic_plan", "auto")} | {
+    f"enable_{way}": ("off", "on") for way in ("seqscan", "hashjoin", "mergejoin", "bitmapscan")
+}
+SEEKS, AS_BEFORE = (
+    "SELECT " + ", ".join(f"set_config('{name}', '{values[which]}', true)" for name, values in _WALKS.items())
+    for which in (0, 1)
+)
 # A statement of its own, before the claim: read committed takes its snapshot before it waits for a lock, so that who
 # locks and counts in one statement counts too few. A full limit is not locked; nobody waits. What it locked is kept in
 # a setting of the transaction, so that the claim can follow in the same journey to the server.

@@ -41,7 +41,7 @@ class Metrics:
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = CollectorRegistry()
         self._known = Known()
-        self._running: set[str] = set()
+        self._running: set[tuple[int, str]] = set()  # those that were claimed together share a token
         series, one = self._series, self._one
         self._started = series(Counter, "runner_jobs_started", "Runs that were started.", "type", "queue")
         self._settled = series(Counter, "runner_jobs_settled", "Ends of runs that were written.", "type", "outcome")
@@ -92,7 +92,7 @@ class Metrics:
             case told.JobSettled(run, transition, at):
                 self._settle(run, transition, (at - run.started_at).total_seconds())
             case told.ClaimLost(run):
-                self._running.discard(run.claim_token)
+                self._running.discard((run.id, run.claim_token))
                 self._lost.inc()
             case told.SlotsDecided(name, slots):
                 for slot in slots:
@@ -119,13 +119,13 @@ class Metrics:
                 pass
 
     def _start(self, run: Run) -> None:
-        self._running.add(run.claim_token)
+        self._running.add((run.id, run.claim_token))
         self._started.of(run.type, run.queue).inc()
         self._wait.of(run.type).observe(max((run.started_at - run.run_at).total_seconds(), 0.0))
 
     def _settle(self, run: Run, end: Transition, seconds: float) -> None:
-        if run.claim_token in self._running:  # else it is a dead worker's, which ended nobody knows when
-            self._running.discard(run.claim_token)
+        if (run.id, run.claim_token) in self._running:  # else it is a dead worker's, which ended nobody knows when
+            self._running.discard((run.id, run.claim_token))
             self._duration.of(run.type).observe(max(seconds, 0.0))
         again = "retried" if end.ended == "failed" else end.ended
         self._settled.of(run.type, end.state.value if end.is_terminal else again).inc()

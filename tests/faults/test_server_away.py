@@ -40,3 +40,13 @@ def test_serve_gives_up(on_server: Project) -> None:
     served = serve(on_server, wait=False, RUNNER_BUSY_TIMEOUT="1s")
     assert served.end() == 7
     assert "cannot be reached" in served.log.read_text().splitlines()[-2]
+
+
+def test_a_stop_while_the_server_is_away_is_a_stop(on_server: Project) -> None:
+    """Just after the start: it is not begun anew."""
+    served = serve(on_server, RUNNER_SHUTDOWN_GRACE="1s")
+    assert on_server.server is not None
+    on_server.server.down()
+    served.stop()
+    assert len(served.told("serving")) == 1
+    assert "it is tried for" not in served.log.read_text()
