@@ -50,6 +50,7 @@ docs: $(STAMP)  ## write the generated pages of docs/
 bench: $(STAMP) ## measurements, side by side; about half an hour
 	$(BIN)/python -m benchmarks
 	$(BIN)/python -m benchmarks.throughput
+	$(BIN)/python -m benchmarks.http
 	$(BIN)/python -m benchmarks.postgresql
 
 soak: $(STAMP)  ## faults at length: SOAK="--seed 7 --jobs 2000 kill stop lock"; about eight minutes

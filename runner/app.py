@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from runner.config.intake import Call, Intake
-from runner.domain.errors import DatabaseUnavailable, NotFound, RunnerError
+from runner.domain.errors import DatabaseUnavailable, RunnerError
 from runner.domain.job import Enqueued, Run
 from runner.domain.schedule import Definitions, Schedule
 from runner.engine.follower import Follower
@@ -25,7 +25,7 @@ from runner.storage.overviews import Overviews
 from runner.storage.pruning import PruneStore
 from runner.storage.revisions import RevisionStore
 from runner.storage.schedules import ScheduleStore
-from runner.storage.setup import prepare, require_current
+from runner.storage.setup import HEAD, prepare, require_current
 from runner.storage.views import JobViews
 from runner.storage.workers import WorkerStore
 from runner.telemetry import Events, inside
@@ -75,6 +75,12 @@ class App:
         require_current(self.database)
         return True
 
+    def about(self) -> dict[str, Any]:
+        """What the database is: where, how large, of which schema."""
+        there = self.database.exists
+        sizes = self.database.sizes() if there else {"bytes": 0, "wal_bytes": 0, "journal_mode": None}
+        return {"path": self.database.place, "exists": there, **sizes, "schema": HEAD if there else None}
+
     @cached_property
     def reloader(self) -> Reloader:
         return Reloader(self.settings.config, self.environ, self.revisions, self.schedules)
@@ -92,9 +98,7 @@ class App:
 
     def intake(self) -> Intake:
         """What turns a call into a job: the revision in force, never a file."""
-        revision = self.revisions.current()
-        if revision is None:
-            raise NotFound("the database holds no revision yet, so it knows no job types", "runner apply")
+        revision = self.revisions.in_force()
         return Intake(revision.definitions, revision.number, self.environ)
 
     def enqueue(self, type_name: str, payload: Any, call: Call) -> Enqueued:

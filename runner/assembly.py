@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
-from pathlib import Path
 from random import Random
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import runner
 from runner.config.intake import Call, Intake, after
 from runner.domain.job import NewJob, Run
 from runner.domain.schedule import Definitions
-from runner.domain.worker import WorkerStatus
 from runner.engine.backends import EventLoop
 from runner.engine.capture import capturing
 from runner.engine.context import Child
 from runner.engine.executor import Executor, Finished
 from runner.engine.follower import Follower
-from runner.engine.heartbeat import PATIENCE, Heart, Pulse, WorkerLock, introduce, new_worker_id
+from runner.engine.heartbeat import PATIENCE, Heart, Pulse, new_worker_id
 from runner.engine.janitor import Janitor
 from runner.engine.lease import Lease
 from runner.engine.loop import Clock
@@ -32,9 +29,11 @@ from runner.engine.run_once import Options, RunOnce
 from runner.engine.scheduler import Scheduler
 from runner.engine.service import Loop, Service
 from runner.engine.threads import Threads
-from runner.engine.wake import Hearing, hear
+from runner.engine.wake import hear
 from runner.engine.watch import Watch, watched_place
 from runner.engine.worker import EVERYTHING, Selection, Worker
+from runner.following import Following
+from runner.presence import beating, introduced, presence
 from runner.storage.sqlite import sqlite_library
 from runner.telemetry import ClaimLost, ServiceStarted
 
@@ -44,13 +43,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Roles:
-    """What a process does: fire schedules, run jobs, and which."""
+    """What a process does: fire schedules, run jobs, and which; rescue those of the dead, and prune."""
 
     fires: bool = True
     runs: bool = True
     selection: Selection = EVERYTHING
+    rescues: bool = True
 
 
+GUARD = 1 / 12  # of `stalled_after`: how often it is asked whether the beat is heard
 FLUSH = 0.15  # seconds between two writes of what runs say,
 FLUSH_WATCHED = 0.03  # while somebody in this process watches
 
@@ -67,7 +68,14 @@ def worker(
 
     Each beat tells what the follower says, and at once where it says something new.
     """
-    selection = selection or EVERYTHING
+    with _working(app, definitions, clock, selection or EVERYTHING, follower) as (made, _):
+        yield made
+
+
+@contextmanager
+def _working(
+    app: App, definitions: Definitions, clock: Clock, selection: Selection, follower: Follower | None
+) -> Iterator[tuple[Worker, Heart]]:
     worker_id = new_worker_id()
     recorder = Recorder(app.logs, app.events.emit)
     stalled_after = app.settings.stalled_after.total_seconds()
@@ -79,66 +87,23 @@ def worker(
         lambda run, finished: _children(app, run, finished, clock.now()), selection,
     )  # fmt: skip
     made.know(definitions)
-    with closing(hear(app.database, worker_id, clock.wake)) as ear, _beating(
-        app, worker_id, partial(_introduction, app, worker_id, selection, ear), follower,
+    with closing(hear(app.database, worker_id, clock.wake)) as ear, beating(
+        app, worker_id, partial(introduced, app, worker_id, selection, ear), follower, lambda: made.concurrency,
         lambda: _stop_what_is_lost(app, worker_id, executor), lease.renewed_by,
     ) as heart:  # fmt: skip
-        made.well_since = lambda: heart.well_since
-        guard = Pulse(lambda: _give_up_where_unheard(heart, executor), stalled_after / 12, "heartbeat-guard")
+        guard = Pulse(lambda: _give_up_where_unheard(heart, executor), stalled_after * GUARD, "heartbeat-guard")
         flush = Pulse(recorder.flush, FLUSH, "recorder")
         recorder.connect(lambda run: _lost(app, executor, run), flush.ring, partial(_pace, flush))
+        heart.listeners.append(partial(_go_by_others, heart, lease, guard))
         for one in (guard, flush):
             one.start()
         try:
             with capturing():
-                yield made
+                yield made, heart
         finally:
             flush.close()
             guard.close()
             executor.close()
-
-
-@contextmanager
-def _beating(
-    app: App,
-    worker_id: str,
-    introduction: Callable[[WorkerLock, Mapping[str, Any]], WorkerStatus],
-    follower: Follower | None,
-    taken_for_dead: Callable[[], None] = lambda: None,
-    renewed: Callable[[Callable[[], None]], None] = lambda beat: beat(),
-) -> Iterator[Heart]:
-    """The lock, the row and the beat of a process. Where others took it for dead, it makes itself known again."""
-    said: Callable[[], Mapping[str, Any]] = follower.said if follower is not None else dict
-    lock = WorkerLock(_place_of_locks(app), worker_id)
-    app.workers.register(introduction(lock, said()))
-
-    def lost() -> None:
-        app.workers.register(introduction(lock, said()))
-        taken_for_dead()
-
-    interval, stalled_after = app.settings.heartbeat.total_seconds(), app.settings.stalled_after.total_seconds()
-    heart = Heart(app.workers, worker_id, interval, stalled_after, app.events.emit, lost, said, app.now)
-    pulse = Pulse(lambda: renewed(heart.beat), interval, "heartbeat")
-    if follower is not None:
-        follower.news = pulse.ring
-    pulse.start()
-    try:
-        yield heart
-    finally:
-        app.workers.forget(worker_id)
-        pulse.close()
-        lock.close()
-
-
-def _place_of_locks(app: App) -> Path:
-    """Beside the file; where there is none, in a folder of this machine: from another nobody can try a lock."""
-    return app.database.path if app.database.is_file else Path(tempfile.gettempdir()) / "runner"
-
-
-def presence(app: App, follower: Follower) -> AbstractContextManager[Heart]:
-    """The row and the beat of a process that runs no jobs: what it says of its file is seen too."""
-    worker_id = new_worker_id()
-    return _beating(app, worker_id, partial(_introduction, app, worker_id, EVERYTHING, None), follower)
 
 
 def run_once(app: App, worker: Worker, scheduler: Scheduler, clock: Clock, options: Options) -> RunOnce:
@@ -156,22 +121,24 @@ def service(app: App, follower: Follower, roles: Roles, definitions: Definitions
         clocks = {name: Clock(app.now) for name in ("worker", "scheduler", "janitor", "reloader")}
         runs = None
         if roles.runs:
-            runs = stack.enter_context(worker(app, definitions, clocks["worker"], roles.selection, follower))
+            work = _working(app, definitions, clocks["worker"], roles.selection, follower)
+            runs, heart = stack.enter_context(work)
             runs.changed = app.database.changes()
         else:
-            stack.enter_context(presence(app, follower))
+            heart = stack.enter_context(presence(app, follower))
         scheduler = app.scheduler()
         scheduler.changed = app.database.changes(asks=False)
         ticks: dict[str, Callable[[datetime], float]] = {"reloader": follower.tick}
+        janitor = _janitor(app, heart, scheduler) if roles.rescues else None
         if runs is not None:
             ticks["worker"] = runs.tick
-            ticks["janitor"] = _janitor(app, runs, scheduler).tick
+        if janitor is not None:
+            ticks["janitor"] = janitor.tick
         if roles.fires:
             ticks["scheduler"] = scheduler.tick
         loops = {name: Loop(name, tick, clocks[name], emit) for name, tick in ticks.items()}
         if runs is not None:
             runs.executor.settle_here = loops["worker"].here
-        follower.listeners.append(lambda found: _take_over(found, runs, clocks))
 
         wake = clocks["reloader"].wake
 
@@ -183,7 +150,9 @@ def service(app: App, follower: Follower, roles: Roles, definitions: Definitions
         watch.start()
         stack.callback(watch.close)
         started = _started(app, runs, roles, definitions)
-        yield Service(list(loops.values()), runs, app.settings.shutdown_grace, emit, reload, started)
+        made = Service(list(loops.values()), runs, app.settings.shutdown_grace, emit, reload, started)
+        follower.listeners.append(Following(app, definitions.runner, made, heart, janitor, clocks).take_over)
+        yield made
 
 
 def _started(app: App, worker: Worker | None, roles: Roles, definitions: Definitions) -> ServiceStarted:
@@ -202,28 +171,19 @@ def _started(app: App, worker: Worker | None, roles: Roles, definitions: Definit
     )
 
 
-def _janitor(app: App, worker: Worker, scheduler: Scheduler) -> Janitor:
-    return Janitor(
-        worker.worker_id, app.workers, app.claims, app.pruning, app.events.emit, Random(),
-        interval=min(app.settings.heartbeat.total_seconds(), 5.0), retention=app.settings.retention,
-        refresh=scheduler.refresh, well_since=worker.well_since,
+def _janitor(app: App, heart: Heart, scheduler: Scheduler) -> Janitor:
+    made = Janitor(
+        heart.worker_id, app.workers, app.claims, app.pruning, app.events.emit, Random(),
+        refresh=scheduler.refresh, well_since=lambda: heart.well_since, offset=lambda: app.database.offset,
     )  # fmt: skip
+    made.go_by(app.settings.heartbeat, app.settings.retention)
+    return made
 
 
-def _introduction(
-    app: App, worker_id: str, selection: Selection, ear: Hearing | None, lock: WorkerLock, said: Mapping[str, Any]
-) -> WorkerStatus:
-    return introduce(
-        lock,
-        worker_id,
-        version=runner.__version__,
-        concurrency=app.settings.concurrency if ear is not None else 0,
-        stalled_after=app.settings.stalled_after,
-        wake_socket=ear.name if ear is not None else None,
-        queues=_told(selection),
-        said=said,
-        now=app.now(),
-    )
+def _go_by_others(heart: Heart, lease: Lease, guard: Pulse) -> None:
+    """In the thread of the beat, within a beat that was written: the lease that it renews is by the new time."""
+    lease.lasts, guard.interval = heart.stalled_after * PATIENCE, heart.stalled_after * GUARD
+    guard.ring()
 
 
 def _pace(flush: Pulse, is_watched: bool) -> None:
@@ -257,21 +217,6 @@ def _executor(recorder: Recorder, clock: Clock, lease: Lease) -> Executor:
     executor.add("async", lambda done: EventLoop(done, clock.wake))
     executor.add("process", lambda done: Processes(done, lease))
     return executor
-
-
-def _take_over(found: Definitions, worker: Worker | None, clocks: Mapping[str, Clock]) -> None:
-    """A good file: its job types to the worker, its schedules to the scheduler."""
-    if worker is not None:
-        worker.know(found)
-    for name in ("worker", "scheduler"):
-        clocks[name].wake()
-
-
-def _told(selection: Selection) -> dict[str, list[str]] | None:
-    """The queues that a worker takes, for its row."""
-    if selection.queues is not None:
-        return {"only": sorted(selection.queues - selection.exclude_queues)}
-    return {"except": sorted(selection.exclude_queues)} if selection.exclude_queues else None
 
 
 def _give_up_where_unheard(heart: Heart, executor: Executor) -> None:

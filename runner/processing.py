@@ -8,9 +8,11 @@ from contextlib import ExitStack
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from runner.domain.errors import DatabaseUnavailable
 from runner.engine.loop import Clock
 from runner.engine.run_once import Options
 from runner.engine.worker import EVERYTHING, Selection
+from runner.http import processor
 from runner.http.rounds import Rounds, Work
 from runner.telemetry import Event, JobSettled
 
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 
 MOST = 200  # due jobs that are looked at: of those before them none is for us
 GRACE_LOOK = 0.05
+AWAY = 1.0  # seconds until the next try where the database cannot be used
 
 
 def rounds(app: App, service: Service) -> Rounds | None:
@@ -40,7 +43,7 @@ def rounds(app: App, service: Service) -> Rounds | None:
         if isinstance(event, JobSettled):
             made.count(event.transition.ended)
 
-    app.events.subscribe(hear)
+    app.events.subscribe(hear, only=(JobSettled,))
     return made
 
 
@@ -71,11 +74,13 @@ class OwnWorker:
         self._thread.start()
 
     def is_quiet(self) -> bool:
-        busy = self._once is not None and self._once.worker.has_work()
+        once = self._once
+        busy = once is not None and once.worker.has_work()
         return not self._thread.is_alive() or (not busy and not _is_due(self._app, EVERYTHING))
 
     def running(self) -> int:
-        return len(self._once.worker.executor.running()) if self._once is not None else 0
+        once = self._once
+        return len(once.worker.executor.running()) if once is not None else 0
 
     def end(self) -> None:
         """Claim nothing more; what runs may end within the grace, the rest is given back."""
@@ -90,6 +95,19 @@ class OwnWorker:
         self._thread.join()
 
     def _serve(self) -> None:
+        """Where the database goes away, the worker goes with it; when it is back there is another."""
+        processor.leave()
+        while not self._ended.is_set():
+            try:
+                self._work()
+            except DatabaseUnavailable:
+                self._ended.wait(AWAY)
+            else:
+                return
+            finally:
+                self._once = None
+
+    def _work(self) -> None:
         app = self._app
         revision = app.revisions.current()
         if revision is None:

@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from datetime import datetime, timedelta
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runner.config.intake import Call, Intake, after
-from runner.domain.errors import NotFound, RunnerError, UsageError
-from runner.domain.job import Enqueued
+from runner.domain.errors import RunnerError, UsageError
+from runner.domain.job import Enqueued, NewJob
+from runner.domain.revision import Revision
 from runner.storage import poke
 from runner.storage.dialects import hot
 from runner.storage.enqueue import insert_jobs
-from runner.storage.revisions import current
+from runner.storage.jobs import JobStore
+from runner.storage.revisions import RevisionStore, in_force
 from runner.telemetry.traceparent import ambient
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection, Engine
+    from sqlalchemy import Engine
     from sqlalchemy.orm import Session
 
     from runner.storage.database import Database
@@ -49,14 +53,16 @@ def enqueue(
     DatabaseUnavailable (all of them RunnerError, in `runner.domain.errors`).
     """
 
-    def enqueued(connection: Connection, now: datetime) -> Enqueued:
+    def job(revision: Revision, now: datetime) -> NewJob:
         call = Call(priority, _run_at(run_at, delay, now), project_id, traceparent=ambient(os.environ))
-        return _enqueue(connection, type, payload, call, now)
+        intake = Intake(revision.definitions, revision.number, os.environ)
+        return intake.job(type, {} if payload is None else payload, now, call)
 
     if session is None:
-        return _alone(database_url, enqueued)
+        return _open(database_url).enqueue(job)
     connection = session.connection()
-    made = enqueued(connection, hot(connection).now(connection))
+    now = hot(connection).now(connection)
+    (made,) = insert_jobs(connection, [job(in_force(connection), now)], now)
     poke.after_commit(session)
     return made
 
@@ -70,32 +76,44 @@ def create_engine(database_url: str | None = None) -> Engine:
     return server(database_url or os.environ.get("DATABASE_URL") or "runner.db", BUSY_TIMEOUT).engine("durable")
 
 
-def _alone(database_url: str | None, enqueued: Callable[[Connection, datetime], Enqueued]) -> Enqueued:
-    """In a transaction of its own, done again where it was broken off from outside."""
-    from runner.storage.database import persistent
+class _Place:
+    """A database that stays open, and the revision that was in force there at the last call."""
 
-    @persistent
-    def once() -> Enqueued:
-        database = _open(database_url)
-        now = database.now()
-        with database.write() as connection:
-            return enqueued(connection, now)
+    def __init__(self, database: Database) -> None:
+        self.database = database
+        self._jobs, self._revisions = JobStore(database), RevisionStore(database)
+        self._known: Revision | None = None
 
-    return once()
+    def enqueue(self, job: Callable[[Revision, datetime], NewJob]) -> Enqueued:
+        """By the revision that is in force as the job is written; what is known of it spares the question."""
+        while True:
+            now, known = self.database.now(), self._known
+            revision = known or self._revisions.in_force()
+            try:
+                wanted = job(revision, now)
+            except RunnerError:  # the revision in force may allow what the one that is known refuses
+                if known is None:
+                    raise
+                self._known = None
+                continue
+            made = self._jobs.enqueue_under(revision, wanted, now)
+            self._known = None if made is None else revision
+            if made is not None:
+                return made
 
 
 # Opening a database and looking at its schema takes ten times as long as an enqueue.
-_kept: dict[tuple[int, str, int], Database] = {}
+_kept: dict[tuple[int, str, int], _Place] = {}
 _keeping = threading.Lock()
 
 
-def _open(database_url: str | None) -> Database:
+def _open(database_url: str | None) -> _Place:
     """The database, as the last call left it where it is still the same file in the same process."""
-    from runner.storage.database import BUSY_TIMEOUT, Database
-    from runner.storage.dialects import server
+    from runner.storage.database import Database
     from runner.storage.setup import require_current
 
-    url = server(database_url or os.environ.get("DATABASE_URL") or "runner.db", BUSY_TIMEOUT).url
+    given = database_url or os.environ.get("DATABASE_URL") or "runner.db"
+    url = _whole(given, None if "://" in given and not given.startswith("sqlite") else Path.cwd())
     with _keeping:
         key = _key(url)
         if key not in _kept:
@@ -106,14 +124,25 @@ def _open(database_url: str | None) -> Database:
                 opened.close()
                 raise
             _make_room(url)
-            _kept[key] = opened
+            _kept[key] = _Place(opened)
         return _kept[key]
+
+
+@lru_cache(maxsize=KEPT)
+def _whole(url: str, folder: Path | None) -> str:
+    """The URL as it is known. That of a file may depend on the working directory."""
+    from runner.storage.database import BUSY_TIMEOUT
+    from runner.storage.dialects import server
+
+    return server(url, BUSY_TIMEOUT).url
 
 
 def _key(url: str) -> tuple[int, str, int]:
     """Another process after a fork, and another file that was put in this one's place, get connections of their own."""
-    with suppress(OSError):
-        return os.getpid(), url, Path(url.removeprefix("sqlite:///")).stat().st_ino
+    file = url.removeprefix("sqlite:///")
+    if file != url:
+        with suppress(OSError):
+            return os.getpid(), url, Path(file).stat().st_ino
     return os.getpid(), url, 0
 
 
@@ -122,19 +151,13 @@ def _make_room(url: str) -> None:
     mine = [key for key in _kept if key[0] == os.getpid()]
     stale = [key for key in mine if key[1] == url]
     for key in {*stale, *mine[: max(len(mine) - KEPT + 1, 0)]}:
-        _kept.pop(key).close()
+        _kept.pop(key).database.close()
 
 
-def _enqueue(
-    connection: Connection, type_name: str, payload: Mapping[str, Any] | None, call: Call, now: datetime
-) -> Enqueued:
-    revision = current(connection)
-    if revision is None:
-        raise NotFound("the database holds no revision yet, so it knows no job types", "runner apply")
-    job = Intake(revision.definitions, revision.number, os.environ).job(
-        type_name, {} if payload is None else payload, now, call
-    )
-    return insert_jobs(connection, [job], now)[0]
+@atexit.register
+def _close() -> None:
+    for key in [key for key in _kept if key[0] == os.getpid()]:
+        _kept.pop(key).database.close()
 
 
 def _run_at(run_at: datetime | None, delay: timedelta | float | None, now: datetime) -> datetime | None:

@@ -9,18 +9,23 @@ from typing import TYPE_CHECKING
 import runner
 from runner.api.application import application
 from runner.domain.access import FIRST_KEY
+from runner.engine.follower import Reading
 from runner.http.binding import Bound
 from runner.http.doors import STREAMS, STREAMS_OF_ONE, Doors, Engine
-from runner.http.guard import Guard, allowed_hosts
+from runner.http.guard import Guard, allowed_hosts, require_prefix
 from runner.http.hub import Hub
 from runner.http.keyring import KeyRing, require_keys
 from runner.http.limits import Places
 from runner.http.server import Server
+from runner.http.sessions import SignIn
+from runner.http.table import addresses
 from runner.processing import rounds
 from runner.storage.access import AccessStore
+from runner.storage.failures import FailureStore
 from runner.storage.idempotency import OnceStore
 from runner.storage.watching import WatchStore
 from runner.telemetry import Event, StopRequested
+from runner.web.application import add_pages
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -39,20 +44,23 @@ def key_ring(app: App) -> KeyRing:
     return KeyRing(AccessStore(database), app.environ.get(FIRST_KEY) or None, changed)
 
 
-def doors(app: App, engine: Engine) -> Doors:
+def doors(app: App, engine: Engine, ring: KeyRing) -> Doors:
     return Doors(
         app.jobs, app.views, app.logs, OnceStore(app.database), app.schedules, app.revisions, app.overviews,
         AccessStore(app.database), engine, app.now, app.stored, app.environ, Places(STREAMS, STREAMS_OF_ONE),
-        Hub(WatchStore(app.database), app.jobs, app.views, app.logs, app.now),
+        Hub(WatchStore(app.database), app.jobs, app.views, app.logs, app.now, ring.holds), app.database.read,
+        FailureStore(app.database), app.about,
     )  # fmt: skip
 
 
 def site(app: App, engine: Engine, ring: KeyRing) -> tuple[ASGIApp, FastAPI]:
     """What a server serves: the guard, and the application behind it."""
-    inner = application(doors(app, engine), runner.__version__)
+    inner = application(doors(app, engine, ring), runner.__version__)
     settings = app.settings
     hosts = allowed_hosts(settings.host, settings.allowed_hosts)
-    return Guard(inner, ring, app.now, hosts), inner
+    guard = Guard(inner, ring, app.now, hosts)
+    add_pages(inner, SignIn(ring, guard.failures, app.now))
+    return guard, inner
 
 
 def of_service(
@@ -63,6 +71,7 @@ def of_service(
         scheduler.trigger,
         scheduler.backfill,
         service.reload,
+        Reading(follower.reloader),
         lambda: follower.problem,
         metrics,
         stopping(app),
@@ -80,7 +89,8 @@ def serving(app: App, bound: Bound, engine: Engine, recorder: Recorder | None = 
     ring = key_ring(app)
     require_keys(ring, app.settings.host, app.settings.insecure)
     served, inner = site(app, engine, ring)
-    server = Server(served, bound.socket, app.settings.root_path)
+    require_prefix(app.settings.root_path, addresses(inner))
+    server = Server(served, bound.socket, app.settings.root_path, app.settings.trusted_proxies)
     with _told(app, inner.state.doors.hub, recorder):
         server.start()
         try:
@@ -97,7 +107,7 @@ def _told(app: App, hub: Hub, recorder: Recorder | None) -> Iterator[None]:
     if recorder is not None:
         recorder.written, hub.watched = hub.wake, recorder.hurry
     app.database.bell.listen(hub.wake)
-    app.events.subscribe(lambda event: hub.end() if isinstance(event, StopRequested) else None)
+    app.events.subscribe(lambda event: hub.end(), only=(StopRequested,))
     try:
         yield
     finally:
@@ -107,11 +117,6 @@ def _told(app: App, hub: Hub, recorder: Recorder | None) -> Iterator[None]:
 
 def stopping(app: App) -> Callable[[], bool]:
     """Whether the service was asked to stop."""
-    asked: list[StopRequested] = []
-
-    def hear(event: Event) -> None:
-        if isinstance(event, StopRequested):
-            asked.append(event)
-
-    app.events.subscribe(hear)
+    asked: list[Event] = []
+    app.events.subscribe(asked.append, only=(StopRequested,))
     return lambda: bool(asked)

@@ -18,6 +18,7 @@ LONGEST_FUNCTION = 40
 LONGER_FUNCTIONS = {
     "runner/cli/run_once.py:run_once": "the options of the command, each a parameter with its help",
     "runner/cli/serve.py:serve": "the same",
+    "runner/cli/main.py:options": "the same: those of runner itself",
     "runner/storage/migrations/versions/0001_the_first_schema.py:upgrade": "a migration is a list of statements",
 }
 CATCHES_EVERYTHING = {
@@ -29,6 +30,7 @@ CATCHES_EVERYTHING = {
     "runner/engine/handlers.py": "around the import of user code",
     "runner/engine/service.py": "around a tick, and around a loop, whose death is told",
     "runner/storage/database.py": "a connection in an unknown state is closed, and the error goes on",
+    "runner/storage/journey.py": "a connection in an unknown state is closed, and the error goes on",
     "runner/cli/main.py": "the last net: a bug of ours is one sentence, and RUNNER_DEBUG shows the traceback",
     "runner/testing/handlers.py": "around user code, in its own test",
     "handlers/feeds.py": "parsers of foreign input fail in ways that they do not announce",

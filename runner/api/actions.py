@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from dataclasses import asdict
 from typing import Any
 
 from starlette.responses import Response
 
 from runner.api import answers, bodies
 from runner.api.intake import enqueue
-from runner.api.jobs import Id, KeyHeader, TraceHeader, conditions, enqueued
+from runner.api.jobs import Id, KeyHeader, TraceHeader, conditions, enqueued, replayed
 from runner.api.routing import WITH_BODY, problems, router
 from runner.domain.access import Caller
-from runner.domain.errors import Conflict, NotFound, UsageError
+from runner.domain.errors import UsageError
 from runner.domain.job import JobState
+from runner.domain.lifecycle import cancel_result
+from runner.http import acts
 from runner.http.answers import Json
 from runner.http.callers import Operator
 from runner.http.doors import Doors, In
 
 actions = router("/api/jobs", "jobs")
 
-REASON = "cancelled over HTTP"
 ASKED: dict[int | str, dict[str, Any]] = {
     202: {"model": answers.StateBody, "description": "It runs, and is asked to stop"}
 }
@@ -37,7 +38,8 @@ def bulk(
     doors: In, caller: Operator, body: bodies.BulkBody, key: KeyHeader = None, traceparent: TraceHeader = None
 ) -> Response:
     made = enqueue(doors, caller, body.jobs, key, traceparent)
-    return Json({"jobs": [enqueued(one) for one in made]}, 200 if all(one.duplicate for one in made) else 201)
+    status = 200 if all(one.duplicate for one in made) else 201
+    return Json({"jobs": [enqueued(one) for one in made]}, status, headers=replayed(made))
 
 
 @actions.post("/{job_id:int}/cancel", response_model=answers.StateBody, summary="Cancel a job",
@@ -55,24 +57,16 @@ def delete(doors: In, caller: Operator, job_id: Id) -> Response:
 
 
 def _cancel(doors: Doors, caller: Caller, job_id: int, reason: str | None) -> Response:
-    doors.job(job_id, caller)
-    state, result = _cancelled(doors, job_id, reason)
-    doors.audit(caller, "cancel", f"job {job_id}", detail=reason)
-    return Json({"id": job_id, "status": state, "result": result}, 202 if state is JobState.RUNNING else 200)
-
-
-def _cancelled(doors: Doors, job_id: int, reason: str | None) -> tuple[JobState, str]:
-    state = doors.jobs.cancel(job_id, doors.now(), reason or REASON)
-    return state, "cancelled" if state is JobState.CANCELLED else "asked to stop"
+    state = acts.cancel(doors, caller, job_id, reason)
+    told = cancel_result(state)
+    return Json({"id": job_id, "status": state, "result": told}, 202 if state is JobState.RUNNING else 200)
 
 
 @actions.post("/{job_id:int}/retry", response_model=answers.StateBody, summary="Put a finished job back",
               responses=problems(404, 409))  # fmt: skip
 def retry(doors: In, caller: Operator, job_id: Id) -> Response:
     """Pending again, with all its attempts; its history and its policy stay."""
-    doors.job(job_id, caller)
-    doors.jobs.retry(job_id, doors.now())
-    doors.audit(caller, "retry", f"job {job_id}")
+    acts.retry(doors, caller, job_id)
     return Json({"id": job_id, "status": JobState.PENDING, "result": "pending"})
 
 
@@ -83,12 +77,8 @@ def act(doors: In, caller: Operator, body: bodies.ActionBody) -> Response:
     chosen, matched = _chosen(doors, caller, body)
     if body.dry_run:
         return Json({"dry_run": True, "matched": matched, "jobs": []})
-    act_on = _retried if body.action == "retry" else lambda doors, one: _cancelled(doors, one, body.reason)[1]
-    done = [_one(doors, caller, job_id, act_on) for job_id in chosen]
-    targets = [f"job {one['id']}" for one in done if one["error"] is None]
-    if targets:
-        doors.audit(caller, body.action, *targets, detail=body.reason)
-    return Json({"dry_run": False, "matched": matched, "jobs": done})
+    done = acts.many(doors, caller, body.action, chosen, body.reason)
+    return Json({"dry_run": False, "matched": matched, "jobs": [asdict(one) for one in done]})
 
 
 def _chosen(doors: Doors, caller: Caller, body: bodies.ActionBody) -> tuple[list[int], int]:
@@ -99,26 +89,9 @@ def _chosen(doors: Doors, caller: Caller, body: bodies.ActionBody) -> tuple[list
         ids = list(dict.fromkeys(body.ids))
         return ids, len(ids)
     assert body.filter is not None
-    possible = (
-        [JobState.PENDING, JobState.RUNNING] if body.action == "cancel"
-        else [state for state in JobState if state.is_terminal]
-    )  # fmt: skip
-    asked = [state for state in possible if not body.filter.status or state in body.filter.status]
+    asked = [state for state in acts.POSSIBLE[body.action] if not body.filter.status or state in body.filter.status]
     if not asked:
         return [], 0
     where = conditions(body.filter.model_copy(update={"status": asked}), caller, doors.now())
-    found, _ = doors.jobs.find(where, limit=bodies.MOST_IN_BULK)
-    return [job.id for job in found if job.id is not None], doors.jobs.count(where)
-
-
-def _retried(doors: Doors, job_id: int) -> str:
-    doors.jobs.retry(job_id, doors.now())
-    return "pending"
-
-
-def _one(doors: Doors, caller: Caller, job_id: int, act_on: Callable[[Doors, int], str]) -> dict[str, Any]:
-    try:
-        doors.job(job_id, caller)
-        return {"id": job_id, "result": act_on(doors, job_id), "error": None}
-    except (Conflict, NotFound) as error:
-        return {"id": job_id, "result": None, "error": error.message}
+    with doors.reading():
+        return doors.jobs.find_ids(where, limit=acts.MOST), doors.jobs.count(where)

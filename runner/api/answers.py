@@ -20,6 +20,15 @@ class ProblemEntry(BaseModel):
     severity: Literal["error", "warning"] | None = None
 
 
+class FirstRefused(BaseModel):
+    """Of several jobs the first that is refused, and why, as it would be told of it alone."""
+
+    index: int
+    type: str
+    detail: str
+    help: str | None = None
+
+
 class ProblemBody(BaseModel):
     """Every error, as RFC 9457 has it."""
 
@@ -29,6 +38,7 @@ class ProblemBody(BaseModel):
     detail: str
     help: str | None = None
     errors: list[ProblemEntry] = Field(default_factory=list)
+    first: FirstRefused | None = None
 
 
 class Attempt(BaseModel):
@@ -174,6 +184,12 @@ class NextBody(BaseModel):
     next: list[FireBody]
 
 
+class UpcomingBody(BaseModel):
+    """As `runner schedules next -o json` gives it."""
+
+    schedules: list[NextBody]
+
+
 class SlotBody(BaseModel):
     schedule_name: str
     slot: datetime
@@ -223,12 +239,44 @@ class PlanAnswer(BaseModel):
     warnings: list[dict[str, Any]]
     removals: list[str]
     summary: dict[str, Any]
+    shown: str | None = Field(description="In words, where `form` asks for them.")
 
 
 class WorkersBody(BaseModel):
     """As in `runner status -o json`."""
 
     workers: list[dict[str, Any]]
+
+
+class DatabaseBody(BaseModel):
+    path: str
+    exists: bool
+    bytes: int
+    wal_bytes: int | None
+    journal_mode: str | None
+    schema_: str | None = Field(alias="schema")
+
+
+class RunningBody(BaseModel):
+    id: int
+    type: str
+    worker_id: str | None
+    attempt: int
+    max_attempts: int
+    progress: float
+    step: str | None
+    message: str | None
+    started_at: datetime
+    is_cancelling: bool
+
+
+class EndedBody(BaseModel):
+    id: int
+    type: str
+    status: JobState
+    error: str | None
+    started_at: datetime | None
+    completed_at: datetime
 
 
 class StatsBody(BaseModel):
@@ -243,6 +291,9 @@ class StatsBody(BaseModel):
     schedules: dict[str, int] | None = None
     next: list[dict[str, Any]] = Field(default_factory=list)
     skipped: list[dict[str, Any]] = Field(default_factory=list)
+    database: DatabaseBody | None = None
+    running: list[RunningBody] = Field(default_factory=list, description="The longest first, where `rows` asks.")
+    ended: list[EndedBody] = Field(default_factory=list, description="The last first, where `rows` asks.")
 
 
 class AuditBody(BaseModel):

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from fastapi import FastAPI
-from fastapi.routing import APIRoute
 
 from runner.api.actions import actions
 from runner.api.answers import ProblemBody
@@ -14,11 +13,12 @@ from runner.api.health import health
 from runner.api.jobs import jobs
 from runner.api.operation import operation
 from runner.api.process import process
-from runner.api.schedules import schedules
+from runner.api.schedules import ledger, schedules
 from runner.http import problems
 from runner.http.doors import Doors
+from runner.http.table import install
 
-ROUTERS = (actions, process, jobs, events, schedules, operation, health)  # the fixed words before `{job_id}`
+ROUTERS = (actions, process, jobs, events, schedules, ledger, operation, health)  # the fixed words before `{job_id}`
 
 
 def application(doors: Doors, version: str) -> FastAPI:
@@ -26,19 +26,14 @@ def application(doors: Doors, version: str) -> FastAPI:
     app = FastAPI(
         title="runner", version=version, summary="Jobs, schedules and workers of one database.",
         openapi_url="/api/openapi.json", docs_url=None, redoc_url=None,
-        generate_unique_id_function=_operation, redirect_slashes=False,
+        redirect_slashes=False,
         telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
     )  # fmt: skip
     app.state.doors = doors
-    for router in ROUTERS:
-        app.include_router(router)
+    install(app, ROUTERS)
     problems.register(app)
     _document(app)
     return app
-
-
-def _operation(route: APIRoute) -> str:
-    return route.name
 
 
 def _document(app: FastAPI) -> None:

@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    WithJsonSchema,
+)
 
+from runner.domain.duration import LONGEST
+from runner.domain.errors import UsageError
 from runner.domain.job import JobState
+from runner.domain.moment import PATTERN, in_utc
 
 LARGEST = 2**63 - 1
 MOST_IN_BULK = 1000
@@ -19,18 +32,29 @@ def _text(value: object) -> object:
     return value
 
 
-JobId = Annotated[int, Field(ge=1, le=LARGEST)]
+def _in_utc(value: datetime) -> datetime:
+    try:
+        return in_utc(value)
+    except UsageError as error:
+        raise ValueError(f"{error.message}: {error.hint}") from None
+
+
+JobId = Annotated[int, Field(strict=True, ge=1, le=LARGEST)]
 Storable = Annotated[str, StringConstraints(pattern="^[^\\x00]*$")]
-Priority = Annotated[int, Field(ge=1, le=10)] | Literal["high", "normal", "low"]
+Priority = Annotated[int, Field(strict=True, ge=1, le=10)] | Literal["high", "normal", "low"]
 Length = Annotated[
     str,
     StringConstraints(
         min_length=2, pattern="^([0-9]{1,4}d)?([0-9]{1,6}h)?([0-9]{1,6}m)?([0-9]{1,6}s)?([0-9]{1,6}ms)?$"
     ),
 ]
-Seconds = Annotated[float, Field(ge=0, le=3_000_000_000, allow_inf_nan=False)]
-Moment = Annotated[AwareDatetime, BeforeValidator(_text)]
+Seconds = Annotated[float, Field(strict=True, ge=0, le=LONGEST.total_seconds(), allow_inf_nan=False)]
+Moment = Annotated[
+    AwareDatetime, BeforeValidator(_text), AfterValidator(_in_utc),
+    WithJsonSchema({"type": "string", "format": "date-time", "pattern": PATTERN}),
+]  # fmt: skip
 Ago = Moment | Length
+Payload = Annotated[Any, WithJsonSchema({"type": "object", "additionalProperties": True})]  # looked at by the intake
 
 
 class Request(BaseModel):
@@ -51,7 +75,7 @@ class NewJobBody(Request):
     """A job to enqueue. Its policy is that of its type in the revision in force."""
 
     type: str = Field(description="A job type of the revision in force.", examples=["rag_sync_news"])
-    payload: dict[str, Any] = Field(default_factory=dict, description="As the payload_schema of the type says.")
+    payload: Payload = Field(default_factory=dict, description="As the payload_schema of the type says.")
     priority: Priority | None = Field(None, description="1 (first) to 10 (last), or a word.")
     run_at: Moment | None = Field(None, description="Not before this time.")
     delay: Seconds | Length | None = Field(None, description="Not before so long from now: seconds, or 10m.")
@@ -88,7 +112,7 @@ class ActionBody(Request):
     action: Literal["cancel", "retry"]
     ids: list[JobId] | None = Field(None, min_length=1, max_length=MOST_IN_BULK)
     filter: JobConditions | None = None
-    dry_run: bool = Field(False, description="Only count.")
+    dry_run: bool = Field(False, strict=True, description="Only count.")
     reason: Storable | None = Field(None, description="Of a cancel; kept with each job.")
 
 
@@ -107,4 +131,7 @@ class BackfillBody(Request):
 
 class PlanBody(Request):
     source: str = Field(max_length=1_000_000, description="The text of a schedules.yaml.")
-    next: int = Field(3, ge=0, le=100, description="How many fire times to show.")
+    next: int = Field(3, strict=True, ge=0, le=100, description="How many fire times to show.")
+    now: Moment | None = Field(None, description="The time to plan from; that of the server.")
+    form: Literal["json", "text", "markdown"] = Field("json", description="In which words it is `shown` besides.")
+    name: str = Field("schedules.yaml", max_length=4096, description="What these words call the file.")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import AsyncIterator
 from functools import partial
@@ -16,8 +15,10 @@ from starlette.types import Receive, Scope, Send
 from runner.api.bodies import LARGEST
 from runner.api.jobs import Id
 from runner.api.routing import also, problems, router
+from runner.domain.access import Caller
+from runner.domain.job_rows import Job
 from runner.http import frames
-from runner.http.callers import Viewer
+from runner.http.callers import Reader
 from runner.http.doors import Doors, In
 from runner.http.hub import Listener
 
@@ -37,24 +38,27 @@ LastEventId = Annotated[int | None, Header(alias="Last-Event-ID", ge=0, le=LARGE
     responses=also("text/event-stream") | problems(404), response_class=StreamingResponse,
 )  # fmt: skip
 async def job_events(
-    doors: In, caller: Viewer, job_id: Id, last: LineId = None, header: LastEventId = None
+    doors: In, caller: Reader, job_id: Id, last: LineId = None, header: LastEventId = None
 ) -> Response:
     """`snapshot` first, then `state`, `progress`, `log`, `output` as they come, and `end`, after which it closes.
 
     The ids are those of log lines: a reader who comes again with the last one misses none. Without one, the
     newest 1,000 lines are replayed.
     """
-    await run_sync(doors.job, job_id, caller)
+    job = await run_sync(doors.job, job_id, caller)
     doors.hub.require_open()
-    return _Stream(doors, caller.name, job_id, last if last is not None else header)
+    return _Stream(doors, caller, job, last if last is not None else header)
 
 
 class _Stream(StreamingResponse):
     """Holds its place, and listens, for as long as it is sent: also where the reader is gone before it begins."""
 
-    def __init__(self, doors: Doors, client: str, job_id: int, last: int | None) -> None:
-        doors.streams.take(client)
-        self._doors, self._client, self._listener = doors, client, doors.hub.watch(job_id)
+    def __init__(self, doors: Doors, caller: Caller, job: Job, last: int | None) -> None:
+        doors.streams.take(caller.name)
+        self._doors, self._client = doors, caller.name
+        is_covered = not caller.sees(job.project_id)
+        until = caller.shared_until if is_covered else None
+        self._listener = doors.hub.watch(job.id or 0, caller.key_id, is_covered=is_covered, until=until)
         super().__init__(_pieces(doors, self._listener, last), media_type="text/event-stream", headers=HEADERS)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -74,12 +78,36 @@ async def _pieces(doors: Doors, listener: Listener, last: int | None) -> AsyncIt
     yield first
     async for lines in _replayed(doors, listener, last):
         yield lines
-    while time.monotonic() < ends:
-        piece, is_over = await _next(listener)
-        if piece:
-            yield piece
-        if is_over:
-            return
+    pulse = _Pulse(listener)
+    try:
+        while time.monotonic() < ends:
+            piece, is_over = await _next(listener)
+            pulse.said_at = time.monotonic()
+            if piece:
+                yield piece
+            if is_over:
+                return
+    finally:
+        pulse.end()
+
+
+class _Pulse:
+    """Gives a listener a word where nothing came for long. A timer for each piece would cost as much as the piece."""
+
+    def __init__(self, listener: Listener) -> None:
+        self._listener = listener
+        self.said_at = time.monotonic()
+        self._timer = listener.loop.call_later(QUIET, self._look)
+
+    def end(self) -> None:
+        self._timer.cancel()
+
+    def _look(self) -> None:
+        silence = time.monotonic() - self.said_at
+        if silence >= QUIET:
+            self._listener.take(frames.KEEP_ALIVE)
+            silence = 0.0
+        self._timer = self._listener.loop.call_later(QUIET - silence, self._look)
 
 
 async def _replayed(doors: Doors, listener: Listener, last: int | None) -> AsyncIterator[bytes]:
@@ -98,14 +126,9 @@ async def _replayed(doors: Doors, listener: Listener, last: int | None) -> Async
 
 
 async def _next(listener: Listener) -> tuple[bytes, bool]:
-    """All that waits, in one piece, and whether it was the last; a word where nothing came for long."""
-    try:
-        async with asyncio.timeout(QUIET):
-            first = await listener.pieces.get()
-    except TimeoutError:
-        return frames.KEEP_ALIVE, False
+    """All that waits, in one piece, and whether it was the last."""
     made: list[bytes] = []
-    piece = first
+    piece = await listener.pieces.get()
     while piece is not None:
         made.append(piece)
         if listener.pieces.empty():

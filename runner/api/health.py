@@ -5,14 +5,14 @@ from __future__ import annotations
 from fastapi import APIRouter
 from starlette.responses import Response
 
-from runner.api.routing import problems
+from runner.api.routing import operation_id, problems
 from runner.domain.access import Caller
 from runner.domain.errors import NotFound, RunnerError
 from runner.http.answers import Json
 from runner.http.callers import OverallViewer, Viewer
 from runner.http.doors import In
 
-health = APIRouter(tags=["operation"])
+health = APIRouter(tags=["operation"], generate_unique_id_function=operation_id)
 PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"
 
 

@@ -5,16 +5,17 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from runner.api import bodies
-from runner.config.intake import Call, Intake
-from runner.domain.access import Caller, told
+from runner.config.intake import Call, Intake, after
+from runner.domain.access import Caller
 from runner.domain.duration import parse_duration
-from runner.domain.errors import NotAllowed, PayloadInvalid, RunnerError, UsageError
+from runner.domain.errors import BulkRefused, NotAllowed, PayloadInvalid, RunnerError, UsageError
 from runner.domain.job import Enqueued, NewJob
 from runner.domain.problem import Problem
 from runner.domain.schedule import Unique
+from runner.http.acts import project_of
 from runner.http.doors import Doors
 from runner.storage.idempotency import Once
 from runner.telemetry.traceparent import valid
@@ -52,17 +53,20 @@ def _all(
 ) -> list[NewJob]:
     made: list[NewJob] = []
     found: list[Problem] = []
+    refused: BulkRefused | None = None
     for at, one in enumerate(given):
         try:
             made.append(_job(one, intake, caller, now, traceparent))
         except NotAllowed:
             raise
         except RunnerError as error:
+            refused = refused or BulkRefused(at, error)
             found += _placed(error, f"jobs.{at}")
-    if found:
+    if refused is not None:
         first = found[0]
         more = f", and {len(found) - 1} more" if len(found) > 1 else ""
-        raise PayloadInvalid(f"nothing was enqueued: {first.path}: {first.message}{more}", found[:MOST_TOLD])
+        said = f"nothing was enqueued: {first.path}: {first.message}{more}"
+        raise PayloadInvalid(said, found[:MOST_TOLD]) from refused
     return made
 
 
@@ -74,25 +78,12 @@ def _placed(error: RunnerError, place: str) -> list[Problem]:
 def _call(given: bodies.NewJobBody, caller: Caller, now: datetime, traceparent: str | None) -> Call:
     if given.run_at is not None and given.delay is not None:
         raise UsageError("give run_at or delay, not both")
-    run_at = given.run_at if given.delay is None else now + _length(given.delay)
+    delay = parse_duration(given.delay) if isinstance(given.delay, str) else given.delay
+    run_at = given.run_at if delay is None else after(now, delay)
     return Call(
         given.priority, run_at, project_of(given.project_id, caller), unique=_unique(given.unique),
         traceparent=valid(traceparent),
     )  # fmt: skip
-
-
-def _length(given: float | str) -> timedelta:
-    return parse_duration(given) if isinstance(given, str) else timedelta(seconds=given)
-
-
-def project_of(given: str | None, caller: Caller) -> str | None:
-    """The project that is named; else the only one of the caller's key."""
-    if given is None and caller.projects is not None and len(caller.projects) == 1:
-        return caller.projects[0]
-    if not caller.sees(given):
-        named = "no project" if given is None else f"project {given!r}"
-        raise NotAllowed(f"{caller.name} may not enqueue for {named}", f"its projects: {told(caller.projects)}")
-    return given
 
 
 def _unique(given: str | bodies.UniqueBody | None) -> Unique | None:

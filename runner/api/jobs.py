@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated, Any
 
@@ -9,17 +10,17 @@ from fastapi import Header, Path, Query, Request
 from starlette.responses import Response
 
 from runner.api import answers, bodies
-from runner.api.bodies import LARGEST
+from runner.api.bodies import LARGEST, Storable
 from runner.api.intake import enqueue
 from runner.api.routing import WITH_BODY, also, here, problems, router
 from runner.domain.access import Caller
 from runner.domain.duration import parse_duration
 from runner.domain.errors import NotFound
-from runner.domain.job import Enqueued, JobState
-from runner.domain.job_rows import Job
+from runner.domain.job import Enqueued
 from runner.http.answers import Json
-from runner.http.callers import Operator, Viewer
-from runner.http.doors import Doors, In
+from runner.http.callers import Operator, Reader, Viewer
+from runner.http.doors import In
+from runner.http.frames import covered
 from runner.storage.jobs import JobFilter
 
 jobs = router("/api/jobs", "jobs")
@@ -41,9 +42,10 @@ MOST_LINES = 10_000
 def list_jobs(doors: In, caller: Viewer, query: Annotated[bodies.JobQuery, Query()]) -> Response:
     now = doors.now()
     where = conditions(query, caller, now)
-    found, following = doors.jobs.find(where, limit=query.limit, after=query.after, offset=query.offset)
-    page = {"total": doors.jobs.count(where), "limit": query.limit, "offset": query.offset, "next": following}
-    return Json({"jobs": doors.views.view(found, now) if found else []} | page)
+    with doors.reading():
+        found, following = doors.jobs.find(where, limit=query.limit, after=query.after, offset=query.offset)
+        total, shown = doors.jobs.count(where), doors.views.view(found, now) if found else []
+    return Json({"jobs": shown, "total": total, "limit": query.limit, "offset": query.offset, "next": following})
 
 
 def conditions(given: bodies.JobConditions, caller: Caller, now: datetime) -> JobFilter:
@@ -68,7 +70,12 @@ def create(
 ) -> Response:  # fmt: skip
     made = enqueue(doors, caller, [body], key, traceparent)[0]
     where = {"Location": here(request, f"/api/jobs/{made.id}")}
-    return Json(enqueued(made), 200 if made.duplicate else 201, headers=where)
+    return Json(enqueued(made), 200 if made.duplicate else 201, headers=where | replayed([made]))
+
+
+def replayed(made: Sequence[Enqueued]) -> dict[str, str]:
+    """The header by which a client tells that the jobs are those of his own first request."""
+    return {"Idempotency-Replayed": "true"} if any(one.replayed for one in made) else {}
 
 
 def enqueued(made: Enqueued) -> dict[str, Any]:
@@ -76,16 +83,11 @@ def enqueued(made: Enqueued) -> dict[str, Any]:
 
 
 @jobs.get("/{job_id:int}", response_model=answers.OneJobBody, summary="One job", responses=problems(404))
-def one_job(doors: In, caller: Viewer, job_id: Id) -> Response:
-    return Json(whole(doors, doors.job(job_id, caller)))
-
-
-def whole(doors: Doors, job: Job) -> dict[str, Any]:
-    """All that there is to say of a job, as `runner jobs show -o json` says it, and its place in the queue."""
-    now = doors.now()
-    outputs = [one._asdict() for one in doors.logs.output_sizes(job.id or 0)]
-    position = doors.jobs.position(job, now) if job.status == JobState.PENDING else None
-    return doors.views.view([job], now)[0] | {"queue_position": position, "outputs": outputs}
+def one_job(doors: In, caller: Reader, job_id: Id) -> Response:
+    with doors.reading():
+        job = doors.job(job_id, caller)
+        found = doors.views.whole(job, doors.now())
+    return Json(found if caller.sees(job.project_id) else covered(found))
 
 
 @jobs.get(
@@ -93,7 +95,7 @@ def whole(doors: Doors, job: Job) -> dict[str, Any]:
     responses=also("text/plain") | problems(404),
 )  # fmt: skip
 def log_lines(
-    request: Request, doors: In, caller: Viewer, job_id: Id,
+    request: Request, doors: In, caller: Reader, job_id: Id,
     after: Annotated[int, Query(ge=0, le=LARGEST, description="Only lines with an id above this.")] = 0,
     limit: Annotated[int, Query(ge=1, le=MOST_LINES)] = 1000,
 ) -> Response:  # fmt: skip
@@ -112,10 +114,10 @@ def _wants_text(request: Request) -> bool:
 
 
 @jobs.get(
-    "/{job_id:int}/outputs/{name}", summary="What it shows, as a file",
-    responses=also("application/octet-stream") | problems(404),
+    "/{job_id:int}/outputs/{name:path}", summary="What it shows, as a file",
+    responses=also("*/*") | problems(404),
 )  # fmt: skip
-def output(doors: In, caller: Viewer, job_id: Id, name: str) -> Response:
+def output(doors: In, caller: Reader, job_id: Id, name: Storable) -> Response:
     """As an attachment that no browser runs: it is what a handler wrote."""
     doors.job(job_id, caller)
     found = doors.logs.output(job_id, name)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from datetime import timedelta
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import Query
 from starlette.responses import Response
@@ -14,19 +14,19 @@ from runner.api.bodies import LARGEST
 from runner.api.routing import WITH_BODY, problems, router
 from runner.config.load import load_text
 from runner.config.payload_checks import payload_problems
-from runner.domain.job import JobState
+from runner.domain.job import JobFilter
 from runner.domain.overview_data import overview_data, worker_data
 from runner.domain.plan import plan as make_plan
 from runner.domain.plan import report
 from runner.http.answers import Json
 from runner.http.callers import OverallAdmin, OverallOperator, OverallViewer, Viewer
-from runner.http.doors import Doors, In
+from runner.http.doors import In
 from runner.http.problems import Refused
-from runner.storage.jobs import JobFilter
 from runner.storage.serial import to_data
 
 operation = router("/api", "operation")
 LATELY = timedelta(hours=24)  # how far back skipped slots are counted
+MOST_ROWS = 1000
 
 
 @operation.get("/config", response_model=answers.ConfigBody, summary="The revision in force, and problems of the file")
@@ -49,8 +49,8 @@ def reload(doors: In, caller: OverallOperator) -> Response:
     """As SIGHUP does; `GET /api/config` tells what came of it."""
     if doors.engine.reload is None:
         raise Refused(503, "this process follows no file")
+    doors.audit(caller, "reload", "config")  # before it is done: it is no transaction that could hold both
     doors.engine.reload()
-    doors.audit(caller, "reload", "config")
     return Json({"result": "the file is read again"}, 202)
 
 
@@ -61,8 +61,9 @@ def reload(doors: In, caller: OverallOperator) -> Response:
 def plan(doors: In, caller: OverallAdmin, body: bodies.PlanBody) -> Response:
     """Changes nothing, and imports no handler: only the text is looked at."""
     wanted = load_text(body.source, environ=doors.environ).require()
-    made = make_plan(doors.stored(), wanted, doors.now(), upcoming=body.next, payload_problems=payload_problems)
-    return Json(report.as_json(made))
+    now = body.now or doors.now()
+    made = make_plan(doors.stored(), wanted, now, upcoming=body.next, payload_problems=payload_problems)
+    return Json(report.as_json(made) | {"shown": report.shown(made, body.form, source=body.name) or None})
 
 
 @operation.get("/workers", response_model=answers.WorkersBody, summary="The processes that serve this database")
@@ -71,20 +72,25 @@ def workers(doors: In, caller: OverallViewer) -> Response:
 
 
 @operation.get("/stats", response_model=answers.StatsBody, summary="How things are")
-def stats(doors: In, caller: Viewer) -> Response:
+def stats(
+    doors: In, caller: Viewer,
+    fires: Annotated[int, Query(ge=0, le=MOST_ROWS, description="How many next fires.")] = 5,
+    rows: Annotated[int, Query(ge=0, le=MOST_ROWS, description="How many jobs that run, and that have ended.")] = 0,
+    skipped: Annotated[bool, Query(description="Also slots that were skipped in the last 24 hours.")] = True,
+) -> Response:  # fmt: skip
     """As `runner status` tells it. A key that is bound to projects is told of their jobs alone."""
     now = doors.now()
-    counts = _counts(doors, caller.projects)
-    if caller.is_bound:
-        return Json({"at": now, "jobs": counts})
-    seen = doors.overviews.look(now)
-    return Json({"at": now, "jobs": counts} | overview_data(seen, doors.overviews.skipped(now - LATELY)))
-
-
-def _counts(doors: Doors, projects: tuple[str, ...] | None) -> dict[str, int]:
-    if projects is None:
-        return doors.jobs.counts()
-    return {state.value: doors.jobs.count(JobFilter(status=(state,), projects=projects)) for state in JobState}
+    with doors.reading():
+        counts = doors.jobs.counts(JobFilter(projects=caller.projects) if caller.is_bound else None)
+        if caller.is_bound:
+            return Json({"at": now, "jobs": counts})
+        seen = doors.overviews.look(now, fires=fires)
+        lately = doors.overviews.skipped(now - LATELY) if skipped else []
+        jobs: dict[str, Any] = {
+            "running": doors.overviews.running(rows) if rows else [],
+            "ended": doors.overviews.ended(rows) if rows else [],
+        }
+    return Json({"at": now, "jobs": counts} | overview_data(seen, lately) | {"database": doors.database()} | jobs)
 
 
 @operation.get("/audit", response_model=answers.AuditsBody, summary="Who cancelled, paused, triggered")

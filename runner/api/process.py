@@ -25,6 +25,7 @@ process = router("/api/jobs", "jobs")
 LOOK = 0.2  # seconds between two looks whether there is work
 QUIET_LOOKS = 2  # what is claimed between two questions is seen by the next
 LINES = "application/x-ndjson"
+UNBUFFERED = {"X-Accel-Buffering": "no"}  # by a reverse proxy
 Beat = Annotated[float, Query(ge=0.1, le=600, description="Seconds between two lines.")]
 Linger = Annotated[float, Query(ge=0, le=3600, description="Seconds to wait for more where nothing is due.")]
 
@@ -42,7 +43,7 @@ async def process_jobs(doors: In, caller: OverallOperator, beat: Beat = 30.0, li
     if doors.engine.rounds is None:
         raise Refused(503, "this process runs no jobs: JOBS_ENABLED is false", "JOBS_ENABLED=true")
     begun = await run_sync(doors.engine.rounds.begin, caller)
-    return StreamingResponse(_lines(doors, begun, beat, linger), media_type=LINES)
+    return StreamingResponse(_lines(doors, begun, beat, linger), media_type=LINES, headers=UNBUFFERED)
 
 
 async def _lines(doors: Doors, begun: Round, beat: float, linger: float) -> AsyncIterator[str]:

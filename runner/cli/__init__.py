@@ -4,13 +4,28 @@ from __future__ import annotations
 
 import sys
 
+INIT = 1  # its process id
+
 
 def main() -> None:
-    """The `runner` command."""
-    use_current_sqlite()
-    from runner.cli.main import run
+    """The `runner` command. Ctrl-C ends it without a traceback, however early it comes."""
+    try:
+        _hear_as_init()
+        use_current_sqlite()
+        from runner.cli.main import run
 
-    run()
+        run()
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _hear_as_init() -> None:
+    """The first process of a container: to it alone the kernel gives no signal that has no handler."""
+    import os
+    import signal
+
+    if os.getpid() == INIT:
+        signal.signal(signal.SIGTERM, lambda number, frame: os._exit(128 + number))
 
 
 def use_current_sqlite() -> None:

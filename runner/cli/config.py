@@ -6,17 +6,19 @@ import json
 import os
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from runner.cli.main import app_of, cli, moment, settings_of
+from runner.cli.main import app_of, cli, desk_of, moment, settings_of
 from runner.cli.output import Format, clean, counted, keep_stdout, print_json, print_line, print_table
 
 if TYPE_CHECKING:
     from runner.config.load import Loaded
+    from runner.domain.desk import PlanCall, Planned
     from runner.domain.schedule import Definitions
 
 File = Annotated[
@@ -114,37 +116,38 @@ def plan(
     no_import: NoImport = False,
 ) -> None:
     """Say what applying the file would do. Changes nothing, and never creates a database."""
-    from runner.config.payload_checks import payload_problems
-    from runner.domain.plan import plan as make_plan
-    from runner.domain.plan import report
+    from runner.domain.desk import PlanCall
 
-    loaded = read_file(ctx, file, no_import)
-    wanted = loaded.require()
-    stored = _old_file(ctx, against) if against is not None else _from_database(ctx)
-    made = make_plan(stored, wanted, moment(now), upcoming=upcoming, payload_problems=payload_problems)
-    source, other = str(loaded.path), None if against is None else str(against)
+    path = file or settings_of(ctx).config
+    call = PlanCall(path, None if now is None else moment(now), upcoming, output.value, not no_import)
+    made = _with_database(ctx, call) if against is None else _between(against, call)
     if output is PlanFormat.JSON:
-        print_json(report.as_json(made))
-    elif output is PlanFormat.MARKDOWN:
-        print_line(report.as_markdown(made, source=source, against=other))
+        print_json(made.data)
     else:
-        print_line(clean(report.as_text(made, source=source, against=other)))
+        print_line(clean(made.shown))
     raise typer.Exit(1 if exit_code and not made.is_empty else 0)
 
 
-def _from_database(ctx: typer.Context) -> Any:
-    app = app_of(ctx)
-    try:
-        return app.stored()
-    finally:
-        app.close()
+def _with_database(ctx: typer.Context, call: PlanCall) -> Planned:
+    with desk_of(ctx) as desk:
+        return desk.plan(call)
 
 
-def _old_file(ctx: typer.Context, path: Path) -> Any:
+def _between(old: Path, call: PlanCall) -> Planned:
+    """Two files: nobody else is asked."""
     from runner.config.load import load
-    from runner.domain.plan import Stored
+    from runner.config.payload_checks import payload_problems
+    from runner.domain.desk import Planned
+    from runner.domain.plan import Stored, report
+    from runner.domain.plan import plan as make_plan
+    from runner.engine.reloader import read
 
-    return Stored(0, load(path, environ=os.environ).require(), {}, {})
+    loaded = read(call.path, os.environ, import_handlers=call.import_handlers)
+    wanted = loaded.require()
+    stored = Stored(0, load(old, environ=os.environ).require(), {}, {})
+    now = call.now or datetime.now(UTC)
+    made = make_plan(stored, wanted, now, upcoming=call.upcoming, payload_problems=payload_problems)
+    return Planned(report.as_json(made), report.shown(made, call.form, source=str(loaded.path), against=str(old)))
 
 
 @cli.command(short_help="Bring the database to the file.")

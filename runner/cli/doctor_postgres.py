@@ -9,18 +9,18 @@ from typing import TYPE_CHECKING
 
 from runner.cli.doctor import Finding, Level
 from runner.cli.output import counted, span
+from runner.engine.janitor import SKEW
 
 if TYPE_CHECKING:
     from runner.app import App
     from runner.config.load import Loaded
-    from runner.storage.health_postgres import ServerHealth
+from runner.storage.health_postgres import ServerHealth
 
 CROWDED, FULL = 0.8, 0.95  # of max_connections
 OLD = timedelta(minutes=5)  # a transaction that is open for longer keeps every dead row of the queue
 LONG_WAIT = timedelta(seconds=5)
 FROZEN_LATE, FROZEN_DANGEROUS = 1_000_000_000, 1_800_000_000  # transactions; the server stops at 2,100 million
 DEAD_SHARE, DEAD_ROWS = 0.5, 10_000
-SKEW = timedelta(seconds=1)
 HEARD = 5.0  # seconds in which a notification must arrive
 
 

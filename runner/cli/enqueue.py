@@ -6,19 +6,17 @@ import json
 import os
 import sys
 from collections.abc import Iterator
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from runner.cli.main import cli, length, moment
+from runner.cli.main import cli, desk_of, length, moment
 from runner.cli.output import Format, counted, note, print_json, print_line
-from runner.domain.errors import PayloadInvalid, RunnerError, UsageError
+from runner.domain.errors import BulkRefused, PayloadInvalid, RunnerError, UsageError
 
 if TYPE_CHECKING:
-    from runner.app import App
-    from runner.config.intake import Call
+    from runner.domain.desk import Desk, Wanted
     from runner.domain.job import Enqueued
 
 BULK_KEYS = {"type", "payload", "priority", "run_at", "delay", "project_id"}
@@ -51,19 +49,12 @@ def enqueue(
     said = {"priority": priority, "run_at": at, "delay": delay, "project_id": project_id}
     if bulk is not None and (payload != "{}" or any(value is not None for value in said.values())):
         raise UsageError("with --bulk each line says its own payload, priority, run_at, delay and project_id")
-    from os import environ
-
-    from runner.app import open_existing
-    from runner.cli.main import settings_of
-
-    app = open_existing(settings_of(ctx), environ)
-    try:
+    with desk_of(ctx) as desk:
         if bulk is not None:
-            _bulk(app, bulk, output)
+            _bulk(desk, bulk, output)
         else:
-            _say(app.enqueue(str(type_name), _payload(payload), _call(said, app.now())), str(type_name), output)
-    finally:
-        app.close()
+            wanted = _wanted(str(type_name), _payload(payload), said)
+            _say(desk.enqueue(wanted), wanted.type, output)
 
 
 def _say(enqueued: Enqueued, type_name: str, output: Format) -> None:
@@ -109,33 +100,34 @@ def _no_constant(name: str) -> Any:
     raise ValueError(f"{name} is not JSON")
 
 
-def _call(said: dict[str, Any], now: datetime) -> Call:
-    from runner.config.intake import Call
+def _wanted(type_name: str, payload: Any, said: dict[str, Any]) -> Wanted:
+    from runner.domain.desk import Wanted
     from runner.telemetry.traceparent import ambient
 
     run_at = moment(said["run_at"]) if said.get("run_at") is not None else None
     delay = length("delay", said.get("delay"))
-    if delay is not None:
-        if run_at is not None:
-            raise UsageError("give a time or a delay, not both")
-        run_at = now + delay
-    return Call(said.get("priority"), run_at, said.get("project_id"), traceparent=ambient(os.environ))
+    if delay is not None and run_at is not None:
+        raise UsageError("give a time or a delay, not both")
+    return Wanted(
+        type_name, payload, said.get("priority"), run_at, delay, said.get("project_id"), ambient(os.environ)
+    )  # fmt: skip
 
 
-def _bulk(app: App, path: Path, output: Format) -> None:
+def _bulk(desk: Desk, path: Path, output: Format) -> None:
     """All lines are checked before the first is written; one transaction takes them all."""
-    now, intake = app.now(), app.intake()
-    jobs = []
+    numbers, jobs = [], []
     for number, line in _lines(path):
         try:
             entry = _json(line, f"line {number}")
             _check_entry(entry)
-            jobs.append(intake.job(entry["type"], entry.get("payload", {}), now, _call(entry, now)))
+            jobs.append(_wanted(entry["type"], entry.get("payload", {}), entry))
         except RunnerError as error:
-            raise type(error)(
-                f"{path}, line {number}: {error.message}; nothing was enqueued", hint=error.hint
-            ) from None
-    made = app.jobs.enqueue_many(jobs, now)
+            raise _in_line(path, number, error) from None
+        numbers.append(number)
+    try:
+        made = desk.enqueue_many(jobs)
+    except BulkRefused as refused:
+        raise _in_line(path, numbers[refused.index], refused.error) from None
     if output is Format.JSON:
         print_json({"jobs": [{"id": one.id, "status": one.status, "duplicate": one.duplicate} for one in made]})
         return
@@ -145,6 +137,10 @@ def _bulk(app: App, path: Path, output: Format) -> None:
     )
     if not made:
         note(f"{path} holds no lines")
+
+
+def _in_line(path: Path, number: int, error: RunnerError) -> RunnerError:
+    return type(error)(f"{path}, line {number}: {error.message}; nothing was enqueued", hint=error.hint)
 
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:

@@ -1,10 +1,9 @@
-"""The commands `jobs watch` and `jobs logs`: what a job says, read from the database while others run it."""
+"""The commands `jobs watch` and `jobs logs`: what a job says while others run it."""
 
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -12,17 +11,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from runner.cli.jobs import LARGEST, Id, countable, existing, jobs
-from runner.cli.main import length
+from runner.cli.jobs import Id, jobs
+from runner.cli.main import desk_of, length
 from runner.cli.output import clean, is_heard, note, print_json, print_line, span, when
 from runner.domain.plain import plain
 
 if TYPE_CHECKING:
-    from runner.app import App
-    from runner.domain.job_rows import JobLog
+    from runner.domain.desk import Desk, Turn
 
-LOOK = 0.25  # seconds between two questions whether anything was committed
-AT_LEAST = 2.0  # seconds after which is looked anyhow: time and death commit nothing
 TIMED_OUT = 124
 
 
@@ -40,30 +36,6 @@ Streamed = Annotated[
 Timeout = Annotated[str | None, typer.Option(metavar="DURATION", help="Stop waiting after this time; exit 124.")]
 
 
-@dataclass(slots=True)
-class Looks:
-    """A turn whenever something may have changed, a few a second at most, until the time is up or nobody listens."""
-
-    app: App
-    timeout: timedelta | None
-    is_over: bool = False  # the time was up
-
-    def __iter__(self) -> Iterator[None]:
-        changed = self.app.database.changes()
-        began = time.monotonic()
-        ends = began + self.timeout.total_seconds() if self.timeout is not None else None
-        looked = began - AT_LEAST
-        while is_heard():
-            if changed() or time.monotonic() - looked >= AT_LEAST:
-                yield
-                looked = time.monotonic()
-            left = LOOK if ends is None else min(LOOK, ends - time.monotonic())
-            if left <= 0:
-                self.is_over = True
-                return
-            time.sleep(left)
-
-
 # ---- watch
 
 
@@ -71,39 +43,38 @@ class Looks:
 def watch(ctx: typer.Context, job_id: Id, timeout: Timeout = None, output: Streamed = Stream.TEXT) -> None:
     """Show what a job does, until it ends. Exit 0 if it completed, 1 if it failed or was cancelled."""
     limit = length("--timeout", timeout)
-    app = existing(ctx)
-    watched = _Watched(app, countable(job_id), output)
-    looks = Looks(app, limit)
-    try:
-        for _ in looks:
-            if watched.look():
+    with desk_of(ctx) as desk:
+        watched = _Watched(desk, output)
+        for turn in desk.follow(job_id, after=None, limit=limit):
+            if watched.look(turn) or not is_heard():
                 break
-    finally:
-        app.close()
-    if looks.is_over:
-        note(f"error: job {job_id} had not ended after {timeout}; it goes on")
-        raise typer.Exit(TIMED_OUT)
-    raise typer.Exit(0 if watched.job.get("status") in (None, "completed") else 1)
+        else:
+            raise _timed_out(job_id, timeout)
+    raise typer.Exit(0 if watched.job["status"] == "completed" else 1)
+
+
+def _timed_out(job_id: int, timeout: str | None) -> typer.Exit:
+    note(f"error: job {job_id} had not ended after {timeout}; it goes on")
+    return typer.Exit(TIMED_OUT)
 
 
 @dataclass(slots=True)
 class _Watched:
     """Says what is new since the last look."""
 
-    app: App
-    job_id: int
+    desk: Desk
     output: Stream
     job: dict[str, Any] = field(default_factory=dict)
     _told: tuple[object, ...] = ()
     _runs: int | None = None  # the number of the last run whose end was told
     _obstacle: str | None = None
 
-    def look(self) -> bool:
+    def look(self, turn: Turn) -> bool:
         """Whether it has ended."""
-        now = self.app.now()
-        self.job = job = self.app.views.view([self.app.jobs.get(self.job_id)], now)[0]
+        self.job, now = turn.job, turn.now
+        job = self.job
         self._tell_ended_runs(job, now)
-        if job["completed_at"] is not None:
+        if turn.is_last:
             self._tell_end(job)
             return True
         mark = (job["run_number"], job["display_state"], job["progress"], job["current_step"], job["message"])
@@ -128,7 +99,7 @@ class _Watched:
             self._line({"event": "ended", "format_version": 1} | job, _end(job))
 
     def _tell_obstacle(self, job: dict[str, Any], now: datetime) -> None:
-        found = _obstacle(self.app, job, now)
+        found = _obstacle(self.desk, job, now)
         if found is not None and found != self._obstacle:
             note(f"warning: {found}")
         self._obstacle = found
@@ -180,9 +151,9 @@ def _end(job: dict[str, Any]) -> str:
     return f"{when(job['completed_at'])} {job['status']:10} {took}{clean(said)}"
 
 
-def _obstacle(app: App, job: dict[str, Any], now: datetime) -> str | None:
+def _obstacle(desk: Desk, job: dict[str, Any], now: datetime) -> str | None:
     """Why it may be waited for in vain."""
-    workers = app.overviews.workers(now)
+    workers = desk.workers()
     if job["status"] == "running":
         dead = [one for one in workers if one.status.id == job["worker_id"] and one.life == "gone"]
         return "its worker is gone; the next serve or run-once makes good what it left" if dead else None
@@ -211,66 +182,51 @@ def logs(
     if follow and output is Stream.JSON:
         raise UsageError("a log that goes on is no one document", "write -o jsonl: each line is one")
     limit = length("--timeout", timeout)
-    app = existing(ctx)
-    log = _Log(app, countable(job_id), output, min(after, LARGEST))
-    try:
+    with desk_of(ctx) as desk:
+        log = _Log(job_id, output, after)
         if follow:
-            _follow(log, limit, timeout)
+            _follow(desk, log, limit, timeout)
         else:
-            log.print_all()
-    finally:
-        app.close()
+            log.print_all(desk)
 
 
 @dataclass(slots=True)
 class _Log:
-    app: App
     job_id: int
     output: Stream
     after: int  # the id of the last line that was printed
 
-    def print_all(self) -> None:
-        self.app.jobs.get(self.job_id)
+    def print_all(self, desk: Desk) -> None:
+        lines = desk.lines(self.job_id, after=self.after)
         if self.output is Stream.JSON:
-            print_json({"lines": [_line_data(line) for line in self._new()]})
-        elif not self.print_new():
+            print_json({"lines": list(lines)})
+        elif not self.print_new(lines):
             note(f"job {self.job_id} has no log lines")
 
-    def print_new(self) -> int:
+    def print_new(self, lines: Iterable[dict[str, Any]]) -> int:
         """How many lines there were."""
         number = 0
-        for line in self._new():
+        for line in lines:
             number += 1
+            self.after = line["id"]
             if self.output is Stream.JSONL:
-                print_line(json.dumps(_line_data(line), ensure_ascii=False, default=plain))
+                print_line(json.dumps(line, ensure_ascii=False, default=plain))
             else:
-                print_line(f"{when(line.at)} {line.level:7} {clean(line.message)}")
+                print_line(f"{when(line['at'])} {line['level']:7} {clean(line['message'])}")
         return number
 
-    def _new(self) -> Iterator[JobLog]:
-        while lines := self.app.logs.lines(self.job_id, after=self.after):
-            for line in lines:
-                self.after = line.id or self.after
-                yield line
 
-
-def _line_data(line: JobLog) -> dict[str, Any]:
-    return line.model_dump(exclude={"job_id"})
-
-
-def _follow(log: _Log, limit: timedelta | None, given: str | None) -> None:
-    looks = Looks(log.app, limit)
+def _follow(desk: Desk, log: _Log, limit: timedelta | None, given: str | None) -> None:
     try:
-        for _ in looks:
-            job = log.app.jobs.get(log.job_id)  # before its lines: the last of them are written with its end
-            log.print_new()
-            if job.completed_at is not None:
-                error = f": {clean(job.error.splitlines()[0])}" if job.error else ""
-                note(f"job {log.job_id} {job.status}{error}")
+        for turn in desk.follow(log.job_id, after=log.after, limit=limit):
+            log.print_new(turn.lines)
+            if turn.is_last:
+                error = f": {clean(turn.job['error'].splitlines()[0])}" if turn.job["error"] else ""
+                note(f"job {log.job_id} {turn.job['status']}{error}")
+                return
+            if not is_heard():
                 return
     except KeyboardInterrupt:
         note(f"to go on: runner jobs logs {log.job_id} --follow --after {log.after}")
         raise
-    if looks.is_over:
-        note(f"error: job {log.job_id} had not ended after {given}; it goes on")
-        raise typer.Exit(TIMED_OUT)
+    raise _timed_out(log.job_id, given)

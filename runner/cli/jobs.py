@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from runner.cli.main import app_of, cli, length, moment, settings_of
+from runner.cli.main import cli, desk_of, length, moment
 from runner.cli.output import (
     Format,
     clean,
@@ -26,7 +26,7 @@ from runner.domain.errors import Conflict, NotFound
 from runner.domain.plain import plain
 
 if TYPE_CHECKING:
-    from runner.app import App
+    from runner.domain.desk import Desk
 
 jobs = typer.Typer(no_args_is_help=True, help="Look at jobs, cancel them, retry them.")
 cli.add_typer(jobs, name="jobs")
@@ -34,7 +34,6 @@ cli.add_typer(jobs, name="jobs")
 Output = Annotated[Format, typer.Option("-o", "--output", help="json: one document, for programs.")]
 Id = Annotated[int, typer.Argument(metavar="ID", help="The number of a job.")]
 Ids = Annotated[list[int], typer.Argument(metavar="ID", help="Numbers of jobs.")]
-LARGEST = 2**63 - 1  # what a database can count
 COLUMNS = ("id", "type", "state", "%", "attempt", "run at", "took", "said")
 
 
@@ -62,17 +61,13 @@ def list_jobs(
     output: Output = Format.TEXT,
 ) -> None:
     """List jobs, newest first."""
-    from runner.storage.jobs import JobFilter
+    from runner.domain.job import JobFilter
 
     created = (_time("--since", since), _time("--until", until))
     where = JobFilter(_statuses(status), tuple(type_name or ()), queue, schedule, project_id, *created, q)
-    app = app_of(ctx)
-    try:
-        found, following = app.jobs.find(where, limit=limit, after=_within(after)) if app.look() else ([], None)
-        now = app.now()
-        shown = app.views.view(found, now) if found else []
-    finally:
-        app.close()
+    with desk_of(ctx) as desk:
+        shown, following = desk.jobs(where, limit=limit, after=after)
+        now = desk.now()
     if output is Format.JSON:
         print_json({"jobs": shown, "next": following})
         return
@@ -125,19 +120,14 @@ def _took(job: dict[str, Any]) -> str:
 @jobs.command()
 def show(ctx: typer.Context, job_id: Id, output: Output = Format.TEXT) -> None:
     """Show one job: its values, its attempts, its outputs."""
-    app = existing(ctx)
-    try:
-        job = app.views.view([app.jobs.get(countable(job_id))], app.now())[0]
-        outputs = app.logs.outputs(job_id)
-    finally:
-        app.close()
+    with desk_of(ctx) as desk:
+        job = desk.job(job_id)
     if output is Format.JSON:
-        named = [{"name": name, "media_type": kind, "bytes": len(data)} for name, (kind, data) in outputs.items()]
-        print_json(job | {"outputs": named})
+        print_json(job)
         return
     _print_job(job)
-    for name, (kind, data) in outputs.items():
-        print_line(f"{'output':15} {clean(name)} ({kind}, {len(data):,} bytes)")
+    for one in job["outputs"]:
+        print_line(f"{'output':15} {clean(one['name'])} ({clean(one['media_type'])}, {one['bytes']:,} bytes)")
     if job["attempts"]:
         print_line()
         columns = ("run", "attempt", "outcome", "started", "took", "error")
@@ -189,40 +179,25 @@ def cancel(
     output: Output = Format.TEXT,
 ) -> None:
     """Cancel jobs: a pending one at once, a running one is asked to stop."""
-
-    def one(app: App, job_id: int) -> str:
-        from runner.domain.job import JobState
-
-        state = app.jobs.cancel(job_id, app.now(), reason)
-        return "cancelled" if state is JobState.CANCELLED else "asked to stop"
-
-    _each(ctx, job_ids, one, output)
+    _each(ctx, job_ids, lambda desk, job_id: desk.cancel(job_id, reason), output)
 
 
 @jobs.command(short_help="Put finished jobs back.")
 def retry(ctx: typer.Context, job_ids: Ids, output: Output = Format.TEXT) -> None:
     """Put finished jobs back: pending again, with all their attempts; history and policy stay."""
-
-    def one(app: App, job_id: int) -> str:
-        app.jobs.retry(job_id, app.now())
-        return "pending"
-
-    _each(ctx, job_ids, one, output)
+    _each(ctx, job_ids, lambda desk, job_id: desk.retry(job_id), output)
 
 
-def _each(ctx: typer.Context, job_ids: list[int], act: Any, output: Format) -> None:
+def _each(ctx: typer.Context, job_ids: list[int], act: Callable[[Desk, int], str], output: Format) -> None:
     """Do it for each, say how each went, and exit with the first error's code."""
-    app = existing(ctx)
     results, worst = [], 0
-    try:
+    with desk_of(ctx) as desk:
         for job_id in job_ids:
             try:
-                results.append({"id": job_id, "result": act(app, countable(job_id)), "error": None})
+                results.append({"id": job_id, "result": act(desk, job_id), "error": None})
             except (Conflict, NotFound) as error:
                 results.append({"id": job_id, "result": None, "error": error.message})
                 worst = worst or exit_code(error)
-    finally:
-        app.close()
     if output is Format.JSON:
         print_json({"jobs": results})
     else:
@@ -232,19 +207,3 @@ def _each(ctx: typer.Context, job_ids: list[int], act: Any, output: Format) -> N
             else:
                 note(f"error: {result['error']}")
     raise typer.Exit(worst)
-
-
-def _within(cursor: int | None) -> int | None:
-    return None if cursor is None else min(cursor, LARGEST)
-
-
-def countable(job_id: int) -> int:
-    if abs(job_id) > LARGEST:
-        raise NotFound(f"there is no job {job_id}", "runner jobs list")
-    return job_id
-
-
-def existing(ctx: typer.Context) -> App:
-    from runner.app import open_existing
-
-    return open_existing(settings_of(ctx), os.environ)

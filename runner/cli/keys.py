@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from runner.cli.jobs import Output, existing
-from runner.cli.main import app_of, cli
+from runner.cli.jobs import Output
+from runner.cli.main import app_of, cli, settings_of
 from runner.cli.output import Format, note, print_json, print_line, print_table, when
 from runner.domain.access import Role, told
 
@@ -90,9 +91,10 @@ def revoke(
     output: Output = Format.TEXT,
 ) -> None:
     """Make a key worthless, at once. It stays in the list of the revoked."""
+    from runner.app import open_existing
     from runner.storage.access import AccessStore
 
-    app = existing(ctx)
+    app = open_existing(settings_of(ctx), os.environ)
     try:
         AccessStore(app.database).revoke(key_id, app.now())
     finally:

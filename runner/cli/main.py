@@ -14,15 +14,17 @@ import typer
 import runner
 from runner.cli.output import clean, fail, give_stdout_back, keep_stdout, lost_output, note
 from runner.domain.errors import ConfigInvalid, RunnerError, UsageError
+from runner.domain.moment import in_utc
 
 if TYPE_CHECKING:
     from runner.app import App
+    from runner.domain.desk import Desk
     from runner.settings import Settings
 
-YEARS = range(1970, 2200)  # of a time on the command line; beyond, its distance from now is no time to count slots over
 LAST_CALL = 5.0  # seconds
+SERVER = "runner.server"  # where the options stand that name one
 ORDER = ("init", "validate", "plan", "apply", "run-once", "serve", "enqueue", "status", "top", "jobs", "schedules",
-         "keys", "config", "schema", "migrate", "doctor")  # fmt: skip
+         "reload", "keys", "config", "schema", "migrate", "doctor")  # fmt: skip
 
 
 class _Commands(typer.core.TyperGroup):
@@ -63,11 +65,37 @@ def options(
             help="Where jobs are kept: FILE, sqlite:///FILE, or postgresql://...  [default: runner.db beside -c]",
         ),
     ] = None,
+    server: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="Ask the `runner serve` there instead of a database.  [env: RUNNER_SERVER]"),
+    ] = None,
+    token: Annotated[
+        str | None,
+        typer.Option(
+            metavar="KEY",
+            help="The key to show it. Others on this machine see it in `ps`: rather set RUNNER_TOKEN, or --token-file.",
+        ),
+    ] = None,
+    token_file: Annotated[
+        str | None, typer.Option(metavar="FILE", help="A file that holds the key, or - for standard input.")
+    ] = None,
+    ca_file: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Trust these certificates (PEM), not the system's.")
+    ] = None,
+    insecure: Annotated[
+        bool, typer.Option("--insecure", help="Send the key to another machine in clear text, over http://.")
+    ] = False,
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
+    from runner.cli.server import require_here
+
     ctx.obj = {"config": config, "database_url": database_url}
+    asked = {"server": server, "token": token, "token_file": token_file, "ca_file": ca_file, "insecure": insecure}
+    asked |= {"database_url": database_url}
+    require_here(str(ctx.invoked_subcommand), asked, os.environ)
+    ctx.meta[SERVER] = asked
 
 
 def settings_of(ctx: typer.Context, **flags: Any) -> Settings:
@@ -84,6 +112,19 @@ def app_of(ctx: typer.Context, settings: Settings | None = None) -> App:
     return App(settings or settings_of(ctx), os.environ)
 
 
+def desk_of(ctx: typer.Context) -> Desk:
+    """Where a command asks: the database of this process, or a server."""
+    from runner.cli.server import desk_of_server, server_of
+
+    keep_stdout()
+    server = server_of(ctx.meta[SERVER], os.environ)
+    if server is not None:
+        return desk_of_server(server)
+    from runner.cli.local import DatabaseDesk
+
+    return DatabaseDesk(settings_of(ctx), os.environ)
+
+
 def moment(text: str | None) -> datetime:
     """The time that `--now` gives: ISO 8601, UTC where it names no offset; the clock's where it is not given."""
     if text is None:
@@ -92,9 +133,7 @@ def moment(text: str | None) -> datetime:
         given = datetime.fromisoformat(text)
     except ValueError:
         raise UsageError(f"{text!r} is not a time", "write 2026-03-29T06:00Z") from None
-    if given.year not in YEARS:
-        raise UsageError(f"{text} is out of range", f"write a time between {YEARS[0]} and {YEARS[-1]}")
-    return (given if given.tzinfo else given.replace(tzinfo=UTC)).astimezone(UTC)
+    return in_utc(given)
 
 
 def length(option: str, text: str | None) -> timedelta | None:
@@ -120,6 +159,7 @@ def load_commands() -> None:
         init,
         jobs,
         keys,
+        reload,
         run_once,
         schedules,
         serve,

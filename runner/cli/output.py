@@ -43,6 +43,7 @@ EXIT_CODES: tuple[tuple[type[errors.RunnerError], int], ...] = (
     (errors.Conflict, 6),
     (errors.StaleRevision, 6),
     (errors.DatabaseUnavailable, 7),
+    (errors.ServerUnreachable, 7),
     (errors.PayloadInvalid, 2),
     (errors.UsageError, 2),
     (DurationError, 2),

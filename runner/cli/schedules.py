@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-from runner.cli.config import read_file
 from runner.cli.jobs import Output
-from runner.cli.main import app_of, cli, moment, settings_of
+from runner.cli.main import cli, desk_of, moment
 from runner.cli.output import Format, counted, nearby, print_json, print_line, print_table, when
-from runner.domain.errors import NotFound, UsageError
-
-if TYPE_CHECKING:
-    from runner.app import App
-    from runner.domain.ledger import ScheduleStatus
+from runner.domain.errors import UsageError
 
 schedules = typer.Typer(no_args_is_help=True, help="Look at schedules, pause them, run them by hand.")
 cli.add_typer(schedules, name="schedules")
@@ -34,13 +28,10 @@ def list_schedules(
     output: Output = Format.TEXT,
 ) -> None:
     """List the schedules of the database, with their last and next runs."""
-    app = app_of(ctx)
-    try:
-        rows = app.schedules.all(retired=retired) if app.look() else []
-    finally:
-        app.close()
+    with desk_of(ctx) as desk:
+        rows = desk.schedules(retired=retired)
     if output is Format.JSON:
-        print_json({"schedules": [_data(row) for row in rows]})
+        print_json({"schedules": rows})
         return
     columns = ("name", "starts", "when", "zone", "last run", "next run", "state")
     now = datetime.now(UTC)
@@ -48,14 +39,10 @@ def list_schedules(
     print_table(columns, [_row(row, now) for row in rows], empty, cut=("when", "zone", "starts", "name"))
 
 
-def _data(row: ScheduleStatus) -> dict[str, Any]:
-    return row.model_dump(exclude={"spec"}) | {"state": row.state}
-
-
-def _row(row: ScheduleStatus, now: datetime) -> tuple[object, ...]:
-    starts = row.job_type or f"workflow {row.workflow}"
-    times = (nearby(row.last_run, now), nearby(row.next_run, now))
-    return (row.name, starts, row.expression, row.timezone, *times, row.state)
+def _row(row: dict[str, Any], now: datetime) -> tuple[object, ...]:
+    starts = row["job_type"] or f"workflow {row['workflow']}"
+    times = (nearby(row["last_run"], now), nearby(row["next_run"], now))
+    return (row["name"], starts, row["expression"], row["timezone"], *times, row["state"])
 
 
 @schedules.command("next")
@@ -69,15 +56,8 @@ def next_runs(
     output: Output = Format.TEXT,
 ) -> None:
     """Show when schedules of the file fire next. Reads the file, needs no database."""
-    from runner.domain.upcoming import upcoming
-
-    definitions = read_file(ctx, no_import=True).require()
-    if name is not None and name not in definitions.schedules:
-        raise NotFound(
-            f"there is no schedule {name!r} in the file", f"known: {', '.join(definitions.schedules) or 'none'}"
-        )
-    chosen = [one for one in definitions.schedules.values() if name in (None, one.name)]
-    found = [upcoming(schedule, count, moment(now)) for schedule in chosen]
+    with desk_of(ctx) as desk:
+        found = desk.upcoming(name, count, None if now is None else moment(now))
     if output is Format.JSON:
         print_json({"schedules": found})
         return
@@ -104,30 +84,22 @@ def pause(
     output: Output = Format.TEXT,
 ) -> None:
     """Fire nothing until it is resumed. A reload does not touch a pause."""
-    from runner.engine.reloader import applied_by
-
-    app = _existing(ctx)
-    try:
-        row = app.schedules.pause(name, app.now(), by=applied_by(), reason=reason)
-    finally:
-        app.close()
+    with desk_of(ctx) as desk:
+        row = desk.pause(name, reason)
     _say(row, f"{name} is paused", output)
 
 
 @schedules.command()
 def resume(ctx: typer.Context, name: Name, output: Output = Format.TEXT) -> None:
     """End a pause. What was missed is not made up: that is what backfill is for."""
-    app = _existing(ctx)
-    try:
-        row = app.schedules.resume(name, app.now())
-    finally:
-        app.close()
-    _say(row, f"{name} is active; next run {when(row.next_run)}", output)
+    with desk_of(ctx) as desk:
+        row = desk.resume(name)
+    _say(row, f"{name} is active; next run {when(row['next_run'])}", output)
 
 
-def _say(row: ScheduleStatus, text: str, output: Format) -> None:
+def _say(row: dict[str, Any], text: str, output: Format) -> None:
     if output is Format.JSON:
-        print_json(_data(row))
+        print_json(row)
     else:
         print_line(text)
 
@@ -135,11 +107,8 @@ def _say(row: ScheduleStatus, text: str, output: Format) -> None:
 @schedules.command(short_help="Run a schedule now, whatever its time.")
 def trigger(ctx: typer.Context, name: Name, output: Output = Format.TEXT) -> None:
     """Run a schedule now: ignores pause, jitter and time, obeys its overlap policy."""
-    app = _existing(ctx)
-    try:
-        made = app.scheduler().trigger(name, app.now())
-    finally:
-        app.close()
+    with desk_of(ctx) as desk:
+        made = desk.trigger(name)
     if output is Format.JSON:
         print_json({"id": made.id, "status": made.status, "duplicate": made.duplicate})
     else:
@@ -158,11 +127,8 @@ def backfill(
     first, last = moment(start), moment(end)
     if first > last:
         raise UsageError(f"--from {start} is after --to {end}")
-    app = _existing(ctx)
-    try:
-        made = app.scheduler().backfill(name, first, last, app.now())
-    finally:
-        app.close()
+    with desk_of(ctx) as desk:
+        made = desk.backfill(name, first, last)
     if output is Format.JSON:
         print_json({"jobs": [{"id": one.id, "status": one.status} for one in made]})
         return
@@ -177,24 +143,16 @@ def history(
     output: Output = Format.TEXT,
 ) -> None:
     """Show the ledger: for each slot whether it ran, and if not, why."""
-    app = app_of(ctx)
-    try:
-        rows = app.schedules.history(name, limit=limit) if app.look() else []
-    finally:
-        app.close()
+    with desk_of(ctx) as desk:
+        rows = desk.history(name, limit)
     if output is Format.JSON:
-        print_json({"slots": [row.model_dump() for row in rows]})
+        print_json({"slots": rows})
         return
     columns = ("schedule", "slot", "outcome", "job", "reason")
     print_table(columns, [_slot(row) for row in rows], "no slots yet", cut=("reason", "schedule"))
 
 
-def _slot(row: Any) -> tuple[object, ...]:
-    times = when(row.slot) if row.slot_count == 1 else f"{when(row.first_slot)} to {when(row.slot)} ({row.slot_count})"
-    return (row.schedule_name, times, row.outcome, row.job_id or "-", row.reason or "")
-
-
-def _existing(ctx: typer.Context) -> App:
-    from runner.app import open_existing
-
-    return open_existing(settings_of(ctx), os.environ)
+def _slot(row: dict[str, Any]) -> tuple[object, ...]:
+    last, count = when(row["slot"]), row["slot_count"]
+    times = last if count == 1 else f"{when(row['first_slot'])} to {last} ({count})"
+    return (row["schedule_name"], times, row["outcome"], row["job_id"] or "-", row["reason"] or "")

@@ -15,8 +15,8 @@ import typer
 from runner.cli.config import AllowRemovals
 from runner.cli.main import cli
 from runner.cli.output import keep_stdout, note
-from runner.cli.signals import stopping
-from runner.domain.errors import BrokenOff, UsageError
+from runner.cli.signals import starting, stopping
+from runner.domain.errors import BrokenOff, CommitInDoubt, Interrupted, UsageError
 
 if TYPE_CHECKING:
     from runner.app import App
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from runner.settings import Settings
 
 AGAIN = 0.5  # seconds between attempts to start
+YOUNG = 10_000  # objects: what runs of one claim hold is gone before the collector would look at it
 
 
 @cli.command(short_help="Fire schedules and run jobs, until it is stopped.")
@@ -79,7 +80,9 @@ def serve(
     flags |= {"http": False if no_http else None, "insecure": insecure or None}
     call = Call(flags, _names(queues), _names(exclude_queues), not no_scheduler, not no_worker, not no_sync, last_good,
                 allow_removals, metrics_port)  # fmt: skip
-    raise typer.Exit(call.serve_when_it_answers())
+    with starting(call.received):
+        code = call.serve_or_stop()
+    raise typer.Exit(code)
 
 
 def _names(text: str | None) -> frozenset[str]:
@@ -99,10 +102,24 @@ class Call:
     last_good: bool
     allow_removals: bool
     metrics_port: int | None
+    received: list[str] = field(default_factory=list)  # the signal that asked for the end
     has_begun: list[bool] = field(default_factory=list)
 
+    def serve_or_stop(self) -> int:
+        """A stop that comes while it starts is as good as one that comes later: nothing was claimed, 0."""
+        try:
+            return self.serve_when_it_answers()
+        except (KeyboardInterrupt, Interrupted):
+            if self.has_begun or not self.received:
+                raise
+            note(f"stopped while it started, by {self.received[0]}: nothing was claimed")
+            return 0
+
     def serve_when_it_answers(self) -> int:
-        """A server that starts or restarts at the same time as we do is waited for, as long as for one that is busy."""
+        """A server that starts or restarts at the same time as we do is waited for, as long as for one that is busy.
+
+        What a start writes may be written again, also where nobody knows whether it was.
+        """
         from runner.settings import settings
 
         deadline = time.monotonic() + settings(self.flags, os.environ).busy_timeout.total_seconds()
@@ -110,7 +127,7 @@ class Call:
         while True:
             try:
                 return self.serve()
-            except BrokenOff as error:
+            except (BrokenOff, CommitInDoubt) as error:
                 left = deadline - time.monotonic()
                 if left <= 0 or self.has_begun:  # who has served, and was stopped, does not begin anew
                     raise
@@ -167,11 +184,12 @@ class Call:
                 app.events.subscribe(notify.tell)
             with (
                 app.service(follower, self._roles(app.settings), definitions) as service,
-                stopping(service.stop, service.reload),
+                stopping(service.stop, service.reload, self.received),
                 _watched(service, notify),
                 _http(app, bound, service, follower, watch),
             ):
                 watch.connect(service)
+                gc.set_threshold(YOUNG)
                 gc.collect()
                 gc.freeze()  # what was loaded at the start stays: the collector need not look at it again and again
                 self.has_begun.append(True)
@@ -183,7 +201,7 @@ class Call:
 
         selection = Selection(queues=self.queues or None, exclude_queues=self.exclude_queues)
         enabled = settings.jobs_enabled
-        return Roles(fires=self.fires and enabled, runs=self.runs and enabled, selection=selection)
+        return Roles(self.fires and enabled, self.runs and enabled, selection, rescues=enabled)
 
 
 @contextmanager

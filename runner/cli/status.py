@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import shutil
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import typer
 
 from runner.cli.jobs import Output
-from runner.cli.main import app_of, cli
+from runner.cli.main import cli, desk_of
 from runner.cli.output import Format, clean, is_terminal, print_json, print_line, print_table, since, span, when
 
 if TYPE_CHECKING:
-    from runner.app import App
     from runner.domain.overview import FileProblem, Overview, QueueView, Skips, WorkerView
-
-LATELY = timedelta(hours=24)  # how far back skipped slots are counted
 
 
 @cli.command(short_help="Show workers, queues, schedules and the file in force.")
@@ -29,38 +26,25 @@ def status(ctx: typer.Context, output: Output = Format.TEXT) -> None:
     All of it comes from the database, so it is right in any process. Changes nothing and exits 0 whatever it shows:
     `runner doctor` is the command that judges.
     """
+    from runner.domain.desk import Rows
     from runner.domain.overview_data import overview_data
 
-    app = app_of(ctx)
-    try:
-        is_there = app.look()
-        now = app.now()
-        seen = app.overviews.look(now) if is_there else None
-        skipped = app.overviews.skipped(now - LATELY) if is_there else []
-        database = _database(app)
-    finally:
-        app.close()
+    with desk_of(ctx) as desk:
+        found = desk.inside(Rows())
+    seen, skipped = found.seen, found.skipped
     if output is Format.JSON:
-        print_json({"at": now, "database": database, **overview_data(seen, skipped)})
+        print_json({"at": found.at, "database": found.database, **overview_data(seen, skipped)})
         return
-    for line in _lines(database, seen):
+    for line in _lines(found.database, seen):
         print_line(line)
     if seen is not None:
         _tables(seen, skipped)
 
 
-def _database(app: App) -> dict[str, Any]:
-    from runner.storage.setup import HEAD
-
-    there = app.database.exists
-    sizes = app.database.sizes() if there else {"bytes": 0, "wal_bytes": 0, "journal_mode": None}
-    return {"path": app.database.place, "exists": there, **sizes, "schema": HEAD if there else None}
-
-
 # ---- for people
 
 
-def _lines(database: dict[str, Any], seen: Overview | None) -> Iterator[str]:
+def _lines(database: Mapping[str, Any], seen: Overview | None) -> Iterator[str]:
     path = clean(database["path"])
     if seen is None:
         yield from _entry("database", f"none yet at {path}; runner apply creates it")

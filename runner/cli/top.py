@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from runner.cli.main import app_of, cli
+from runner.cli.main import cli, desk_of
 from runner.cli.output import data_stream, is_terminal, print_line
 from runner.cli.signals import SIGNAL_CODES
 from runner.domain.errors import RunnerError
@@ -27,8 +27,8 @@ from runner.domain.errors import RunnerError
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from runner.app import App
     from runner.cli.frame import Frame
+    from runner.domain.desk import Desk
 
 EVERY = 1.0  # seconds between two frames
 AT_LEAST = 5.0  # seconds after which is read anyhow: death and the clock commit nothing
@@ -43,19 +43,16 @@ def top(ctx: typer.Context) -> None:
 
     Where stdout is no terminal, one frame is printed. For programs: runner status -o json.
     """
-    app = app_of(ctx)
-    try:
-        source = _Source(app)
+    with desk_of(ctx) as desk:
+        source = _Source(desk)
         code = _watch(source) if is_terminal() else _print_once(source)
-    finally:
-        app.close()
     raise typer.Exit(code)
 
 
 def _print_once(source: _Source) -> int:
     from runner.cli.frame import draw
 
-    frame = source.frame(source.app.now())
+    frame = source.frame(source.desk.now())
     if frame.error is not None:
         raise frame.error
     size = shutil.get_terminal_size()
@@ -75,7 +72,7 @@ def _watch(source: _Source) -> int:
     console = _console(None)
     with _keys(), _Wakes() as wakes, Live(console=console, screen=True, auto_refresh=False) as live:
         while True:
-            live.update(draw(source.frame(source.app.now()), console.size.height), refresh=True)
+            live.update(draw(source.frame(source.desk.now()), console.size.height), refresh=True)
             said = wakes.wait(EVERY)
             if said in SIGNAL_CODES or said == "quit":
                 return 0 if said in ("quit", "SIGINT") else SIGNAL_CODES[said]
@@ -91,9 +88,8 @@ def _console(width: int | None) -> Console:
 class _Source:
     """Frames: read again where something was committed, else drawn again with the time of now."""
 
-    app: App
-    _is_ready: bool = False  # the database is there, with our schema
-    _changed: Callable[[], bool] = lambda: True
+    desk: Desk
+    _changed: Callable[[], bool] | None = None
     _last: Frame | None = None
     _read_at: float = 0.0
     _cost: float = 0.0
@@ -101,33 +97,35 @@ class _Source:
     def frame(self, now: datetime) -> Frame:
         from runner.cli.frame import Frame
 
-        path = self.app.database.place
         try:
-            if not self._is_ready:
-                self._is_ready, self._changed = self.app.look(), self.app.database.changes()
-            if not self._is_ready:
-                return Frame(path, now)
             if self._last is None or self._is_due():
-                self._last = self._read(path, now)
+                self._last = self._read(now)
             return self._last.at_time(now)
         except RunnerError as error:
-            self._is_ready, self._last = False, None
-            return Frame(path, now, error=error)
+            self._last = self._changed = None
+            return Frame(self.desk.place, now, error=error)
 
     def _is_due(self) -> bool:
+        """Where there is no database yet, it is looked for each time."""
         waited = time.monotonic() - self._read_at
+        if self._changed is None:
+            return True
         return waited >= SHARE * self._cost and (waited >= AT_LEAST or self._changed())
 
-    def _read(self, path: str, now: datetime) -> Frame:
+    def _read(self, now: datetime) -> Frame:
         from runner.cli.frame import Frame
+        from runner.domain.desk import Rows
 
         began = time.monotonic()
-        self._changed()  # asked before: what is committed while we read is read next time
-        overviews = self.app.overviews
-        found = Frame(path, now, overviews.look(now, fires=ROWS), overviews.running(ROWS), overviews.ended(ROWS))
+        if self._changed is not None:
+            self._changed()  # asked before: what is committed while we read is read next time
+        found = self.desk.inside(Rows(ROWS, ROWS, skipped=False))
+        if self._changed is None and found.seen is not None:
+            self._changed = self.desk.changes()
+            return self._read(now)  # what was committed meanwhile is nobody's news any more
         self._read_at = time.monotonic()
         self._cost = self._read_at - began
-        return found
+        return Frame(self.desk.place, now, found.seen, found.running, found.ended)
 
 
 @contextmanager

@@ -15,9 +15,11 @@ from runner.config.references import resolve
 from runner.config.suggest import Suggester, did_you_mean
 from runner.domain.errors import NotThereYet, PayloadInvalid, UnknownJobType, UsageError
 from runner.domain.job import JobPolicy, NewJob, UniqueKey
+from runner.domain.moment import in_utc
+from runner.domain.plain import require_storable
 from runner.domain.problem import Problem
 from runner.domain.retry import RetryPolicy
-from runner.domain.schedule import PRIORITIES, Definitions, JobType, Schedule, Unique
+from runner.domain.schedule import Definitions, JobType, Schedule, Unique, priority_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +102,8 @@ def _filled(job_type: JobType, payload: Any) -> dict[str, Any]:
         raise PayloadInvalid(f"the payload of {job_type.name} must be an object, not {type(payload).__name__}")
     # What JSON cannot carry is refused before defaults are copied around it.
     problems = check(None, dict(payload))
+    if not problems and job_type.payload_schema is None:
+        return dict(payload)
     filled = dict(payload) if problems else complete(job_type.payload_schema, dict(payload))
     problems = problems or check(job_type.payload_schema, filled)
     if problems:
@@ -123,14 +127,7 @@ def _remedies(problems: list[Problem]) -> str | None:
 
 
 def _priority(said: int | str | None, default: int) -> int:
-    if said is None:
-        return default
-    value = PRIORITIES.get(said, said) if isinstance(said, str) else said
-    if isinstance(value, str) and value.isdecimal():
-        value = int(value)
-    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= 10:
-        raise UsageError(f"no such priority: {said!r}", "high, normal, low, or 1 (first) to 10 (last)")
-    return value
+    return default if said is None else priority_of(said)
 
 
 def after(now: datetime, delay: timedelta | float) -> datetime:
@@ -146,14 +143,14 @@ def _moment(value: datetime | None) -> datetime | None:
         raise UsageError(f"run_at is a datetime, not {type(value).__name__}")
     if value is not None and value.tzinfo is None:
         raise UsageError("run_at needs a time zone", "datetime.now(UTC) + timedelta(minutes=10)")
-    return value
+    return None if value is None else in_utc(value)
 
 
 def _text(value: str | None, name: str) -> str | None:
     if value is not None and not isinstance(value, str):
         raise UsageError(f"{name} is text, not {type(value).__name__}")
-    if value is not None and ("\x00" in value or any("\ud800" <= char <= "\udfff" for char in value)):
-        raise UsageError(f"{name} holds a character that cannot be stored")
+    if value is not None:
+        require_storable(value, name)
     return value
 
 

@@ -69,6 +69,8 @@ def complaints(
     size, unfit = _not_json(payload)
     if unfit:
         return unfit[:MAX_COMPLAINTS]
+    if schema is None and isinstance(payload, dict):
+        return []  # no more is asked of it
     STEPS_LEFT.set(STEPS + STEPS * size // 100)
     try:
         found = validator_for(schema).iter_errors(payload)
@@ -156,6 +158,8 @@ PAYLOAD_RULES: dict[str, Rule] = {
 
 def _not_json(payload: Any) -> tuple[int, list[Complaint]]:
     """The number of values, and those that JSON or the databases cannot carry: other objects, NaN, NUL, odd keys."""
+    if _is_plain(payload):
+        return 1 + len(payload), []
     found: list[Complaint] = []
     size = 0
     pending: list[tuple[Path, Any]] = [((), payload)]
@@ -172,6 +176,18 @@ def _not_json(payload: Any) -> tuple[int, list[Complaint]]:
         elif isinstance(value, list):
             pending.extend(((*path, index), child) for index, child in enumerate(value))
     return size, found
+
+
+def _is_plain(payload: Any) -> bool:
+    """Flat, and of what needs no second look, as most payloads are."""
+    return type(payload) is dict and all(
+        _is_plain_text(key) and (value is None or type(value) in (bool, int) or _is_plain_text(value))
+        for key, value in payload.items()
+    )
+
+
+def _is_plain_text(value: Any) -> bool:
+    return type(value) is str and value.isascii() and "\0" not in value
 
 
 def _is_key(key: Any) -> bool:

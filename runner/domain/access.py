@@ -8,12 +8,15 @@ import re
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 
 SECRET_BYTES = 32
 KEY = re.compile(r"rk_([0-9a-f]{12})_([A-Za-z0-9_-]{43})", re.ASCII)
 SHORTEST_OWN = 32  # characters of a key that a user makes himself: to guess it must be hopeless
 FIRST_KEY = "RUNNER_API_KEY"
+INTERFACE_HEADER = "Runner-Interface"  # on every answer: how a client knows that a runner answers
+INTERFACE = "1"  # counted up where what stood in the interface is changed or gone
 
 
 class Role(StrEnum):
@@ -30,12 +33,18 @@ class Role(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who makes a request. `projects` None: all of them. `key_id` None: nobody asked for a key."""
+    """Who makes a request. `projects` None: all of them. `key_id` None: nobody asked for a key.
+
+    `shared` is a job that a link shows to him until then, of whatever project; a guest has that link and nothing else.
+    """
 
     role: Role
     projects: tuple[str, ...] | None = None
     key_id: str | None = None
     address: str = ""
+    shared: int | None = None
+    is_guest: bool = False
+    shared_until: datetime | None = None
 
     @property
     def is_bound(self) -> bool:
@@ -44,11 +53,17 @@ class Caller:
     @property
     def name(self) -> str:
         """As what is audited: the key, else the address."""
+        if self.is_guest:
+            return f"a link of key {self.key_id} to job {self.shared}"
         return f"key {self.key_id}" if self.key_id is not None else f"no key, {self.address or 'unknown address'}"
 
     def sees(self, project_id: str | None) -> bool:
         """Whether what belongs to this project (None: to none) is there for this caller."""
         return self.projects is None or project_id in self.projects
+
+    def reads(self, job_id: int, project_id: str | None) -> bool:
+        """Whether this job is there for this caller, if only to be looked at."""
+        return self.sees(project_id) or self.shared == job_id
 
 
 @dataclass(frozen=True, slots=True)

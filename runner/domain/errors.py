@@ -54,6 +54,15 @@ class PayloadInvalid(RunnerError):
         self.problems = list(problems)
 
 
+class BulkRefused(RunnerError):
+    """Of several jobs one cannot be enqueued, so none was: which of them, and why."""
+
+    def __init__(self, index: int, error: RunnerError) -> None:
+        super().__init__(error.message, error.hint)
+        self.index = index
+        self.error = error
+
+
 class UnsetVariable(RunnerError):
     """The file refers to a variable that the environment does not have."""
 
@@ -80,6 +89,14 @@ class DatabaseUnavailable(RunnerError):
 
 class BrokenOff(DatabaseUnavailable):
     """The transaction was broken off from outside: nothing was written, and to try again is right."""
+
+
+class CommitInDoubt(DatabaseUnavailable):
+    """The answer to a commit was lost: what was written is there as a whole, or not at all."""
+
+
+class ServerUnreachable(RunnerError):
+    """The server cannot be reached, or what answers there is none of ours."""
 
 
 class Interrupted(RunnerError):

@@ -75,11 +75,15 @@ class NewJob:
 
 @dataclass(frozen=True, slots=True)
 class Enqueued:
-    """The answer to an enqueue. A duplicate names the job that was there already."""
+    """The answer to an enqueue. A duplicate names the job that was there already.
+
+    `replayed`: it was made by the same request, which came before with its idempotency key.
+    """
 
     id: int
     status: JobState
     duplicate: bool = False
+    replayed: bool = False
 
 
 class Run(NamedTuple):
@@ -106,6 +110,24 @@ class Run(NamedTuple):
     project_id: str | None = None
     schedule_name: str | None = None
     scheduled_for: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class JobFilter:
+    """Which jobs a listing shows: all conditions that are set hold. `q` is looked for in error, message and id.
+
+    `projects` are those that the caller may see at all; None: all, and jobs of none.
+    """
+
+    status: tuple[str, ...] = ()
+    type: tuple[str, ...] = ()
+    queue: str | None = None
+    schedule: str | None = None
+    project_id: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+    q: str | None = None
+    projects: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -58,6 +58,11 @@ class ScheduleStatus(Row, table=True):
             return "paused"
         return "active" if self.enabled else "disabled"
 
+    @property
+    def data(self) -> dict[str, Any]:
+        """As `runner schedules list -o json` gives it, and the API."""
+        return self.model_dump(exclude={"spec"}) | {"state": self.state}
+
 
 class ScheduleSlot(Row, table=True):
     """One line of the ledger. A long run of skipped slots is one line: `slot` the last, `first_slot` the first."""

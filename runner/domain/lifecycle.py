@@ -93,3 +93,8 @@ def display_state(
     if run_at > now:
         return "retrying" if attempt > 0 else "scheduled"
     return "parked" if parked else "waiting_for_limit" if limited else status
+
+
+def cancel_result(state: JobState) -> str:
+    """What a cancel has come to, by the state that it left."""
+    return "cancelled" if state is JobState.CANCELLED else "asked to stop"

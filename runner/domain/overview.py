@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
+from runner.domain.ledger import ScheduleSlot
 from runner.domain.worker import WorkerStatus
 
 
@@ -80,6 +81,53 @@ class NextFire:
     schedule: str
     starts: str
     at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class FiredJob:
+    """A job of a schedule, as much of it as says how it went."""
+
+    id: int
+    status: str
+    project_id: str | None
+    started_at: datetime | None
+    completed_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class SlotView:
+    """A slot and its job, if it had one that is still kept."""
+
+    row: ScheduleSlot
+    job: FiredJob | None
+
+    @property
+    def result(self) -> str:
+        """In a word: how its job went; else what became of the slot itself."""
+        return self.row.outcome if self.job is None else self.job.status
+
+
+@dataclass(frozen=True, slots=True)
+class LimitView:
+    """A named limit, over all machines."""
+
+    name: str
+    most: int
+    running: int
+
+    @property
+    def is_full(self) -> bool:
+        return self.running >= self.most
+
+
+@dataclass(frozen=True, slots=True)
+class DatabaseMark:
+    """What the jobs are kept in. On PostgreSQL there is no log beside it."""
+
+    kind: str
+    schema: str
+    bytes: int
+    wal_bytes: int | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
+from runner.domain.errors import UsageError
 from runner.domain.retry import RetryPolicy
 from runner.domain.workflow import Workflow
 
@@ -23,6 +24,16 @@ CatchUp = Literal["latest", "all", "none"]
 ClockChange = Literal["vixie", "skip", "both"]
 DayMatch = Literal["vixie", "any", "all"]
 UniqueUntil = Literal["started", "finished"]
+
+
+def priority_of(said: int | str) -> int:
+    """The number that a word, or a number as text, stands for."""
+    value = PRIORITIES.get(said, said) if isinstance(said, str) else said
+    if isinstance(value, str) and value.isdecimal():
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= 10:
+        raise UsageError(f"no such priority: {said!r}", "high, normal, low, or 1 (first) to 10 (last)")
+    return value
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,8 @@
-"""URLs of databases as they may be shown."""
+"""Addresses: URLs of databases as they may be shown, and which hosts are this machine."""
 
 from __future__ import annotations
 
+import ipaddress
 import re
 
 AFTER_THE_USER = re.compile(r"(://[^:/@\s]*):\S+@")  # to the last @: a password may hold what it should not
@@ -15,3 +16,17 @@ def without_password(url: str) -> str:
     'postgresql://clerk:***@db/shop?password=***&sslmode=require'
     """
     return AS_A_PARAMETER.sub(r"\1***", AFTER_THE_USER.sub(r"\1:***@", url))
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach what listens there.
+
+    >>> [is_loopback(host) for host in ("127.0.0.1", "::1", "localhost", "0.0.0.0", "example.org")]
+    [True, True, True, False, False]
+    """
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

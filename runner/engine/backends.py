@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from runner.engine import outcomes
 from runner.engine.executor import Done, Execution
@@ -26,13 +26,13 @@ class EventLoop:
         self._lock = threading.Lock()
         self._loops: list[LoopThread] = []
 
-    def start(self, execution: Execution) -> None:
+    def start(self, executions: Sequence[Execution]) -> None:
         with self._lock:
             loop = next((one for one in self._loops if not one.pace.is_stuck), None)
             if loop is None:
                 loop = LoopThread(self._done, self._ring)
                 self._loops.append(loop)
-        loop.start(execution)
+        loop.start(executions)
 
     def close(self) -> None:
         with self._lock:
@@ -60,10 +60,10 @@ class LoopThread:
         self._loop.set_task_factory(self.pace.task)
         threading.Thread(target=self._serve, name="handler-loop", daemon=True).start()
 
-    def start(self, execution: Execution) -> None:
+    def start(self, executions: Sequence[Execution]) -> None:
         with self._lock:
-            self._new.append(execution)
-            if len(self._new) > 1:
+            is_called, self._new = bool(self._new), [*self._new, *executions]
+            if is_called:
                 return
         self._loop.call_soon_threadsafe(self._begin_all)
 

@@ -19,6 +19,7 @@ from runner.telemetry.printed import Printed
 
 LONGEST_LINE = 64 * 1024  # characters: what is printed without an end is cut into lines
 STREAMS = {"stdout": "info", "stderr": "warning"}
+_Lock = type(threading.RLock())  # made for each run: what `threading` calls so takes three times as long
 LEVELS = ((logging.ERROR, "error"), (logging.WARNING, "warning"), (logging.INFO, "info"))
 OUR_LEVEL = logging.INFO - 1  # of the root logger, where nobody set one: unlike `INFO`, it can be told from a user's
 
@@ -34,12 +35,13 @@ class Voice:
     def __init__(self, sink: Sink, now: Callable[[], datetime]) -> None:
         self._sink: Sink | None = sink
         self._now = now
-        self._lock = threading.RLock()
+        self._lock = _Lock()
         self._begun: dict[tuple[str, int], str] = {}  # lines without an end yet, by level and thread
         self._has_warned = self._has_printed = False
 
     def __enter__(self) -> None:
-        _ensure()
+        if type(sys.stdout) is not Tee or type(sys.stderr) is not Tee:
+            _ensure()
         _voice.set(self)
 
     def __exit__(self, *_: object) -> None:
@@ -183,11 +185,10 @@ def _hear_streams() -> Callable[[], None]:
 
 
 def _ensure() -> None:
-    """Somebody may have replaced the streams since: a live table, a handler."""
-    if type(sys.stdout) is not Tee or type(sys.stderr) is not Tee:
-        with _lock:
-            if _open:
-                _wrap_streams()
+    """Somebody has replaced the streams since: a live table, a handler."""
+    with _lock:
+        if _open:
+            _wrap_streams()
 
 
 def _end_lines() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -22,6 +22,8 @@ from runner.engine.recorder import Recorder, RunSink
 
 Then = Literal["wake", "settle", "leave"]
 """Of a run that has ended: wake the worker, settle it in the thread that calls, or leave it to who will do so soon."""
+Here = Literal["done", "left", "wake"]
+"""Of what had ended: settled by who asked, left to another thread that is at it, or the worker must be woken for it."""
 GRACE = 5.0  # seconds between asking a handler to stop and settling its run without it
 
 
@@ -83,15 +85,27 @@ class Finished(NamedTuple):
 
 
 class Backend(Protocol):
-    """A way to run a handler. It calls `done` once, from any thread, and sets `execution.interrupt`."""
+    """A way to run handlers. It calls `done` once for each, from any thread, and sets `execution.interrupt`.
 
-    def start(self, execution: Execution) -> None: ...
+    What was claimed together is started together. Where `start` raises, none of them will run.
+    """
+
+    def start(self, executions: Sequence[Execution]) -> None: ...
 
     def close(self) -> None: ...
 
 
+NO_MORE = (RuntimeError, OSError)  # threads, files
+
+
+def not_started(error: Exception) -> Failed:
+    """The end of a run that there was no room for: its attempt has failed."""
+    return Failed(f"the handler could not be started: {error}")
+
+
 class Done(Protocol):
-    def __call__(self, execution: Execution, outcome: Outcome, then: Then = "wake") -> None: ...
+    def __call__(self, execution: Execution, outcome: Outcome, then: Then = "wake") -> bool:
+        """False where it was left to a thread that settles already."""
 
 
 class Executor:
@@ -105,9 +119,10 @@ class Executor:
         self.surroundings = Surroundings(now, self._lease.held_since)
         self.grace = GRACE
         self._wake = wake
-        self.settle_here: Callable[[], bool] = lambda: False
+        self.settle_here: Callable[[], Here] = lambda: "wake"
         self._lock = threading.Lock()
         self._running: dict[int, Execution] = {}
+        self._begun = 0
         self._check_at = math.inf  # the next moment at which a run may be overdue
         self._finished: list[Finished] = []
         self._leaked: set[Execution] = set()
@@ -135,16 +150,25 @@ class Executor:
             kept = max(len(self._leaked) - concurrency, 0)
             return max(concurrency - len(self._running) - len(self._finished) - kept, 0)
 
-    def start(self, run: Run, handler: Handler, kind: str) -> None:
-        deadline = time.monotonic() + run.policy.timeout.total_seconds()
-        execution = Execution(run, handler, self._recorder.sink(run), deadline, self.surroundings)
-        with self._lock:
-            self._running[run.id] = execution
-            self._check_at = min(self._check_at, execution.deadline)
-        try:
-            self._backends[kind].start(execution)
-        except (RuntimeError, OSError) as error:  # no more threads, no more files: this run's attempt has failed
-            self._done(execution, Failed(f"the handler could not be started: {error}"))
+    def start(self, runs: Sequence[tuple[Run, Handler, str]]) -> None:
+        """Each by its handler, in the backend of that name."""
+        began = time.monotonic()
+        made: dict[str, list[Execution]] = {}
+        for run, handler, kind in runs:
+            deadline = began + run.policy.timeout.total_seconds()
+            made.setdefault(kind, []).append(
+                Execution(run, handler, self._recorder.sink(run), deadline, self.surroundings)
+            )
+        for kind, executions in made.items():
+            with self._lock:
+                self._running |= {execution.run.id: execution for execution in executions}
+                self._begun += len(executions)
+                self._check_at = min(self._check_at, *[execution.deadline for execution in executions])
+            try:
+                self._backends[kind].start(executions)
+            except NO_MORE as error:
+                for execution in executions:
+                    self._done(execution, not_started(error))
 
     def take(self) -> list[Finished]:
         with self._lock:
@@ -171,6 +195,11 @@ class Executor:
     def running(self) -> list[Run]:
         with self._lock:
             return [execution.run for execution in self._running.values()]
+
+    def census(self) -> tuple[int, int]:
+        """How many runs have not ended, and how many have ever begun."""
+        with self._lock:
+            return len(self._running), self._begun
 
     def check_times(self) -> float | None:
         """Ask overdue runs to stop and give up those that did not; seconds until the next such moment."""
@@ -200,12 +229,12 @@ class Executor:
                 self._leaked.add(execution)
         self._told(execution)
 
-    def _done(self, execution: Execution, outcome: Outcome, then: Then = "wake") -> None:
+    def _done(self, execution: Execution, outcome: Outcome, then: Then = "wake") -> bool:
         """The first word counts; what a given-up handler says later is dropped (and its fence is void)."""
         with self._lock:
             self._leaked.discard(execution)
             self._end(execution, outcome)
-        self._told(execution, then)
+        return self._told(execution, then) if then != "leave" or execution.stop.kind == "lost" else True
 
     def _end(self, execution: Execution, outcome: Outcome) -> bool:
         if self._running.get(execution.run.id) is not execution:
@@ -215,11 +244,13 @@ class Executor:
             self._finished.append(Finished(execution.run, outcome, execution.sink, tuple(execution.children)))
         return True
 
-    def _told(self, execution: Execution, then: Then = "wake") -> None:
+    def _told(self, execution: Execution, then: Then = "wake") -> bool:
         if execution.stop.kind == "lost":
             self._recorder.take(execution.sink)
-        if then == "wake" or (then == "settle" and not self.settle_here()):
+        here: Here = self.settle_here() if then == "settle" else "done" if then == "leave" else "wake"
+        if here == "wake":
             self._wake()
+        return here != "left"
 
     def close(self) -> None:
         for backend in self._backends.values():

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -64,15 +64,13 @@ def introduce(
     worker_id: str,
     *,
     version: str,
-    concurrency: int,
-    stalled_after: timedelta,
     wake_socket: str | None = None,
     queues: Mapping[str, Sequence[str]] | None = None,
-    said: Mapping[str, Any] | None = None,
+    said: Mapping[str, Any],
     now: datetime | None = None,
 ) -> WorkerStatus:
-    """The row of this process. `queues` is {"only": [...]}, {"except": [...]}, or None for all."""
-    now, said = now or datetime.now(UTC), said or {}
+    """The row of this process. `queues` is {"only": [...]}, {"except": [...]}, or None for all; `said` as by a beat."""
+    now = now or datetime.now(UTC)
     return WorkerStatus(
         id=worker_id,
         host=socket.gethostname(),
@@ -80,8 +78,6 @@ def introduce(
         version=version,
         started_at=now,
         last_heartbeat=now,
-        stalled_after=stalled_after.total_seconds(),
-        concurrency=concurrency,
         lock_file=str(lock.path),
         wake_socket=wake_socket,
         queues=queues,
@@ -131,6 +127,9 @@ class Heart:
     """Beats for one worker, and knows by its own monotonic clock how long ago the last beat was written.
 
     `said` gives what the beat tells of this process; `lost` is told where the worker was taken for dead.
+
+    Others judge it by the `stalled_after` of its row, which is never less than the one that it goes by itself: each
+    beat says the larger of what it has and what is wanted, and after that it goes by what is wanted.
     """
 
     store: WorkerStore
@@ -141,12 +140,17 @@ class Heart:
     lost: Callable[[], None]
     said: Callable[[], Mapping[str, Any]] = dict
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
+    soon: Callable[[], None] = lambda: None  # makes the next beat come at once
+    listeners: list[Callable[[], None]] = field(default_factory=list)  # told when it goes by another pair
+    _asked: tuple[float, float] | None = None  # an interval and its `stalled_after`
+    _wanted: tuple[float, float] | None = None  # the same, as of the beginning of the last beat
     _beaten: float = field(default_factory=time.monotonic)
     _well_since: float = field(default_factory=time.monotonic)
 
     def beat(self) -> None:
         began = time.monotonic()
-        is_known = self.store.beat(self.worker_id, self.now(), **self.said())
+        self._wanted = self._asked
+        is_known = self.store.beat(self.worker_id, self.now(), **self.says())
         late = began - self._beaten
         if not late < self.stalled_after * PATIENCE:
             self._well_since = began
@@ -155,6 +159,23 @@ class Heart:
             self.emit(LateBeat(late, self.interval))
         if not is_known:
             self.lost()
+        if self._wanted is not None and self._wanted != (self.interval, self.stalled_after):
+            self._go_by(*self._wanted)
+
+    def want(self, interval: float, stalled_after: float) -> None:
+        """Go by these after the next beat that can be written. From any thread."""
+        self._asked = interval, stalled_after
+        self.soon()
+
+    def says(self) -> dict[str, Any]:
+        """What the row is to tell."""
+        wanted = self._wanted[1] if self._wanted is not None else 0.0
+        return {**self.said(), "stalled_after": max(self.stalled_after, wanted)}
+
+    def _go_by(self, interval: float, stalled_after: float) -> None:
+        self.interval, self.stalled_after = interval, stalled_after
+        for listener in self.listeners:
+            listener()
 
     @property
     def is_well(self) -> bool:

@@ -18,9 +18,11 @@ from runner.storage.claims import ClaimStore
 from runner.storage.pruning import PruneStore
 from runner.storage.settling import Settlement
 from runner.storage.workers import WorkerStore
-from runner.telemetry import Emit, JobSettled, WorkerRescued
+from runner.telemetry import ClockOff, Emit, JobSettled, WorkerRescued
 
+LONGEST = 5.0  # seconds between two looks for the dead
 HOURLY, DAILY = 3600.0, 86_400.0
+SKEW = timedelta(seconds=1)  # beyond which a clock is told to be off
 
 
 @dataclass(slots=True)
@@ -37,22 +39,36 @@ class Janitor:
     pruning: PruneStore
     emit: Emit
     rng: Random
-    interval: float = 5.0
+    interval: float = LONGEST
     retention: timedelta = timedelta(days=30)
     refresh: Callable[[datetime], object] = lambda now: None  # recomputes what may have changed with the zone data
     well_since: Callable[[], float | None] = lambda: 0.0
+    offset: Callable[[], timedelta] = lambda: timedelta(0)  # from this machine's clock to the database's
+    _is_off: bool = False
     _next: dict[str, float] = field(default_factory=dict)
     _seen: dict[str, tuple[tuple[int, datetime], float]] = field(default_factory=dict)
     _suspects: dict[str, float] = field(default_factory=dict)  # silent since before we first looked: until when
 
     def tick(self, now: datetime) -> float:
         """Rescue each time, refresh daily and prune hourly."""
+        self._look_at_clock()
         self.rescue(now)
         if self._has_come("refresh", DAILY):
             self.refresh(now)
         if self._has_come("prune", HOURLY):
             self.prune(now, self.retention)
         return self.interval
+
+    def go_by(self, heartbeat: timedelta, retention: timedelta) -> None:
+        """Look once a beat, and keep what is finished for so long."""
+        self.interval, self.retention = min(heartbeat.total_seconds(), LONGEST), retention
+
+    def _look_at_clock(self) -> None:
+        """Told when it comes and when it goes."""
+        offset = self.offset()
+        was_off, self._is_off = self._is_off, abs(offset) > SKEW
+        if self._is_off != was_off:
+            self.emit(ClockOff(offset.total_seconds() if self._is_off else 0.0))
 
     def _has_come(self, duty: str, every: float) -> bool:
         moment = time.monotonic()
@@ -84,7 +100,7 @@ class Janitor:
             pruned += batch
             if not batch:
                 break
-        for prune in (self.pruning.slots, self.pruning.revisions, self.pruning.workers):
+        for prune in (self.pruning.slots, self.pruning.revisions, self.pruning.workers, self.pruning.audit):
             _to_the_end(prune, before)
         self.pruning.sockets()
         return pruned

@@ -16,7 +16,7 @@ class Lease:
     """
 
     def __init__(self, lasts: float = math.inf) -> None:
-        self._lasts = lasts
+        self.lasts = lasts  # from the next renewal on
         self._until = RawValue(ctypes.c_double, time.monotonic() + lasts)
         self._lapsed = RawValue(ctypes.c_double, -math.inf)  # when it was renewed after it had run out
 
@@ -26,7 +26,7 @@ class Lease:
         beat()
         if not self.holds:
             self._lapsed.value = time.monotonic()
-        self._until.value = began + self._lasts
+        self._until.value = began + self.lasts
 
     @property
     def holds(self) -> bool:

@@ -32,7 +32,7 @@ class Notify:
     def tell(self, event: Event) -> None:
         match event:
             case ServiceStarted(revision=revision, schedules=schedules, concurrency=concurrency):
-                said = f"revision {revision}, {schedules} schedules, concurrency {concurrency}"
+                said = f"started with revision {revision}, {schedules} schedules, concurrency {concurrency}"
                 self._say(f"READY=1\nSTATUS={said}")
             case StopRequested(reason=reason):
                 self._say(f"STOPPING=1\nSTATUS=stopping: {reason}")

@@ -13,7 +13,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any
@@ -24,7 +24,7 @@ from runner.engine import outcomes
 from runner.engine.capture import is_in_lines
 from runner.engine.child import serve
 from runner.engine.context import Child
-from runner.engine.executor import Done, Execution
+from runner.engine.executor import NO_MORE, Done, Execution, not_started
 from runner.engine.handlers import Limits
 from runner.engine.lease import Lease
 from runner.engine.warden import Warden
@@ -73,7 +73,14 @@ class Processes:
         self._idle: list[Slot] = []  # the longest idle one first
         self._all: list[Slot] = []
 
-    def start(self, execution: Execution) -> None:
+    def start(self, executions: Sequence[Execution]) -> None:
+        for execution in executions:
+            try:
+                self._start(execution)
+            except NO_MORE as error:  # this one's; the others may have a process that is there
+                self._done(execution, not_started(error))
+
+    def _start(self, execution: Execution) -> None:
         execution.patience = PATIENCE
         slot = self._slot(execution.handler.limits)
         threading.Thread(

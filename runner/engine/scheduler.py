@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from itertools import islice
 
 from runner.config.intake import Intake
+from runner.domain.access_rows import AuditEntry
 from runner.domain.errors import Conflict, RunnerError, UsageError
 from runner.domain.firing import Blocker, Decision, Firing, admit, fire
 from runner.domain.job import WAITING_FOR_OVERLAP, Enqueued, JobState, NewJob
@@ -94,7 +95,7 @@ class Scheduler:
             self._failing[name] = error.message
             self.emit(FiringFailed(name, error.message))
 
-    def trigger(self, name: str, now: datetime) -> Enqueued:
+    def trigger(self, name: str, now: datetime, audit: AuditEntry | None = None) -> Enqueued:
         """Run a schedule by hand, now. Raises Conflict where its overlap policy refuses."""
         intake = self._intake()
 
@@ -109,9 +110,11 @@ class Scheduler:
             job = intake.scheduled(schedule, now)
             return replace(job, waiting_for=WAITING_FOR_OVERLAP if admission.waits else None), admission.cancels
 
-        return self.schedules.trigger(name, now, admitted)
+        return self.schedules.trigger(name, now, admitted, audit)
 
-    def backfill(self, name: str, start: datetime, end: datetime, now: datetime) -> list[Enqueued]:
+    def backfill(
+        self, name: str, start: datetime, end: datetime, now: datetime, audit: AuditEntry | None = None
+    ) -> list[Enqueued]:
         """Enqueue the slots in [start, end] that were not; those already enqueued are left alone."""
         intake = self._intake()
         row = self.schedules.get(name)
@@ -126,7 +129,7 @@ class Scheduler:
         decisions = [
             Decision(slot, SlotOutcome.ENQUEUED, "backfill", run_at=min(slot, now), waits=waits) for slot in slots
         ]
-        fired = self.schedules.backfill(name, decisions, lambda one: job_of(schedule, one, intake, now), now)
+        fired = self.schedules.backfill(name, decisions, lambda one: job_of(schedule, one, intake, now), now, audit)
         self.emit(SlotsDecided(name, fired.slots))
         self.claims.promote(now)
         return [Enqueued(slot.job_id, JobState.PENDING) for slot in fired.slots if slot.job_id is not None]

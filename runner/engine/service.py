@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 
 from runner.domain.errors import RunnerError
-from runner.engine.executor import GRACE
+from runner.engine.executor import GRACE, Here
 from runner.engine.loop import SIGNAL_LOOK, Clock
 from runner.engine.worker import Worker
 from runner.telemetry import Emit, LoopDied, ServiceStarted, ServiceStopped, StopRequested, TickFailed, TickRecovered
@@ -40,6 +40,7 @@ class Loop:
     _repeats: int = 0
     _begun: float | None = None  # when the tick that it is in began
     _looks_at: float = 0.0  # when the thread of the loop wants to tick again
+    _is_wanted: bool = False  # by who found another at a tick, and has left one more to it
     _turn: threading.Lock = field(default_factory=threading.Lock)
     _ended: threading.Event = field(default_factory=threading.Event)
     _thread: threading.Thread | None = None
@@ -68,30 +69,41 @@ class Loop:
         """Wait for the end of the tick that goes on, in whatever thread: the next one sees what has changed."""
         if self._turn.acquire(timeout=max(patience, 0.0)):
             self._turn.release()
+            self.clock.wake()  # somebody may have found us here, and left a tick to us
 
     def _serve(self) -> None:
         try:
             while not self._ended.is_set():
                 with self._turn:
+                    self._is_wanted = False
                     pause = self._once()
                 self._looks_at = time.monotonic() + pause
-                self.clock.wait(pause)
+                if not self._is_wanted:
+                    self.clock.wait(pause)
         except BaseException as error:  # no tick has caught it: not even the loop can go on
             self.failure = error
             self.died()
 
-    def here(self) -> bool:
-        """Tick in the thread that calls, rather than wake our own. False where that one must be woken all the same."""
-        with self._turn:
-            if self._ended.is_set() or self._failing is not None:
-                return False
+    def here(self) -> Here:
+        """Tick in the thread that calls, rather than wake our own. Where one ticks already, that one does so again."""
+        while True:
+            self._is_wanted = True
+            if not self._turn.acquire(blocking=False):
+                return "left"
             try:
+                if self._ended.is_set() or self._failing is not None:
+                    return "wake"
+                self._is_wanted = False
                 pause = self._once()
-            except BaseException as error:
+                is_seen = self._failing is None and time.monotonic() + pause >= self._looks_at
+            except BaseException as error:  # not even the loop can go on
                 self.failure = error
                 self.died()
-                return True
-            return self._failing is None and time.monotonic() + pause >= self._looks_at
+                return "done"
+            finally:
+                self._turn.release()
+            if not (is_seen and self._is_wanted):
+                return "done" if is_seen else "wake"
 
     def _once(self) -> float:
         self._begun = time.monotonic()
@@ -149,11 +161,8 @@ class Service:
 
     def run(self) -> list[Loop]:
         """Serve until `stop`, or until a loop dies; returns the loops that died."""
-        for loop in self.loops:
-            loop.died = self.clock.wake
-            loop.start()
-        if self.started is not None:
-            self.emit(self.started)
+        if self._asked is None:
+            self._start()
         while self._asked is None and not self._dead():
             self.clock.idle(SIGNAL_LOOK)
         dead = self._dead()
@@ -161,6 +170,13 @@ class Service:
             self.emit(LoopDied(loop.name, loop.failure))
         self._shut_down(self._asked or f"the {dead[0].name} loop died")
         return dead
+
+    def _start(self) -> None:
+        for loop in self.loops:
+            loop.died = self.clock.wake
+            loop.start()
+        if self.started is not None:
+            self.emit(self.started)
 
     def _dead(self) -> list[Loop]:
         return [loop for loop in self.loops if loop.failure is not None]
@@ -171,7 +187,7 @@ class Service:
         deadline = began + self.grace.total_seconds()
         if self.worker is not None:
             self.worker.accepting = False
-        at_work = self._running()
+        at_work = self._census()
         self.emit(StopRequested(why))
         working = [loop for loop in self.loops if loop.name == "worker" and loop.failure is None]
         for loop in self.loops:
@@ -188,22 +204,22 @@ class Service:
         """Not where something ended after the last tick had begun."""
         return self.worker is None or not self.worker.has_work()
 
-    def _running(self) -> set[int]:
-        return {run.id for run in self.worker.executor.running()} if self.worker is not None else set()
+    def _census(self) -> tuple[int, int]:
+        return self.worker.executor.census() if self.worker is not None else (0, 0)
 
-    def _drain(self, loop: Loop, at_work: set[int], deadline: float, why: str) -> tuple[int, int]:
-        """How many of those at work ended, and how many were given back."""
+    def _drain(self, loop: Loop, at_work: tuple[int, int], deadline: float, why: str) -> tuple[int, int]:
+        """How many of those at work ended, and how many were given back. What a claim that went on has begun since
+        counts too."""
         worker = self.worker
         if worker is None:
             return 0, 0
         loop.settle_down(deadline - time.monotonic())  # what it claims is running then
-        at_work = at_work | self._running()
         grace = kept_back(deadline - time.monotonic())
         self._wait(loop, worker, deadline - grace - DRAINING_LOOK)
-        left = len(self._running())
+        left, begun = self._census()
         worker.executor.grace = max(grace - 10 * DRAINING_LOOK, 0.0)
         self._wait(loop, worker, deadline, lambda: worker.executor.stop_all("shutdown", f"released: {why}"))
-        return len(at_work) - left, left
+        return at_work[0] + begun - at_work[1] - left, left
 
     def _wait(self, loop: Loop, worker: Worker, until: float, each: Callable[[], None] = lambda: None) -> None:
         """Until nothing runs and all is settled, or until then."""

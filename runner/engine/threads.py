@@ -7,7 +7,7 @@ import contextlib
 import queue
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from runner.domain.outcome import Outcome
 from runner.engine import outcomes
@@ -15,6 +15,7 @@ from runner.engine.executor import Done, Execution
 
 QUICK = 0.0002  # seconds: shorter handlers run one after the other, for that takes less than to wake a thread for each
 LOOK = 0.002  # seconds in which something must have moved, where nobody was called
+NONE = -1  # no turn
 LULL = 50  # looks at nothing, after which nobody looks any more
 
 
@@ -41,20 +42,22 @@ class Threads:
         self._is_quick = False
         self._is_untold = False  # something has ended that the worker was not told of
         self._begun = 0
+        self._turn = 0  # of settling, by whatever thread: with quick handlers, who settled last runs what was claimed
         self._pacer: queue.SimpleQueue[bool] | None = None  # what calls the thread that looks
         self._is_paced = False  # it looks
         self._ours = threading.local()
 
-    def start(self, execution: Execution) -> None:
+    def start(self, executions: Sequence[Execution]) -> None:
         with self._lock:
-            self._waiting.append(execution)
+            self._waiting.extend(executions)
             if getattr(self._ours, "is_serving", False):
                 return  # in one of our threads, which looks for work as soon as it has settled
             try:
                 self._call()
             except RuntimeError:  # no more threads
                 if self._count == 0:
-                    self._waiting.remove(execution)
+                    for execution in executions:
+                        self._waiting.remove(execution)
                     raise
 
     def _call(self) -> None:
@@ -73,30 +76,41 @@ class Threads:
         self._ours.is_serving = True
         with self._lock:
             self._is_coming = False
+        turn = self._turn
         while True:
-            execution = self._next()
+            execution = self._next(turn)
             if execution is not None:
-                self._run(execution)
+                turn = self._run(execution, turn)
             elif not self._bell.get():
                 return
             else:
                 with self._lock:
                     self._is_coming = False
+                turn = self._turn
 
-    def _run(self, execution: Execution) -> None:
+    def _run(self, execution: Execution, turn: int) -> int:
+        """The turn that the thread is at then; `NONE` where another settles this with its own."""
         began = time.monotonic()
         outcome = call(execution)
         self._is_quick = time.monotonic() - began < QUICK
         if self._waiting and self._is_quick:
             self._done(execution, outcome, "leave")
             self._is_untold = True  # from here on: who is told of it before would find nothing
-        else:
-            self._is_untold = False
-            self._done(execution, outcome, "wake" if self._waiting else "settle")
+            return turn
+        self._is_untold = False
+        turn = self._turn = self._turn + 1
+        return turn if self._done(execution, outcome, "wake" if self._waiting else "settle") else NONE
 
-    def _next(self) -> Execution | None:
+    def _next(self, turn: int) -> Execution | None:
+        if self._is_quick and self._is_paced and self._waiting and turn == self._turn:
+            try:
+                self._begun += 1
+                return self._waiting.popleft()
+            except IndexError:  # another thread was quicker
+                pass
         with self._lock:
-            execution = self._waiting.popleft() if self._waiting else None
+            is_needed = not self._is_quick or turn == self._turn
+            execution = self._waiting.popleft() if self._waiting and is_needed else None
             try:
                 if self._is_untold or (self._is_quick and self._waiting):
                     self._look_on()
@@ -104,6 +118,8 @@ class Threads:
                     self._call()
             except RuntimeError:  # no more threads: who ends next takes the next
                 self._is_quick = False
+                if execution is None and self._waiting:
+                    execution = self._waiting.popleft()
             if execution is None:
                 self._idle += 1
             else:
@@ -157,7 +173,7 @@ def call(execution: Execution) -> Outcome:
     """Run a plain handler to its end, whatever that is."""
     try:
         context, voice = execution.begin()
-        with execution.around(), voice:
+        with execution.surroundings.around(execution.run), voice:
             value = execution.handler.function(context, execution.run.payload)
         return outcomes.returned(value)
     except BaseException as error:  # user code: even SystemExit ends its own job and nothing else

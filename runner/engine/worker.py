@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from random import Random
@@ -64,7 +65,6 @@ class Worker:
     accepting: bool = True
     fail_fast: bool = False
     changed: Callable[[], bool] = lambda: True  # whether another connection has committed since the last call
-    well_since: Callable[[], float | None] = lambda: 0.0  # see Heart
     _next: _Known | None = None
     _is_idle: bool = False  # the last claim brought less than there was room for, and since then nothing changed
     _due: datetime | None = None  # while idle: when the next job is due
@@ -75,7 +75,7 @@ class Worker:
     _handlers: Mapping[str, tuple[Handler, str]] = field(default_factory=dict)
     _definitions: Definitions = field(default_factory=Definitions)
     _queues_seen: list[tuple[str, str]] = field(default_factory=list)
-    _looked_at: float = -LANES_KEPT
+    _looked_at: float = -math.inf
     _began: float = 0.0  # when this tick did
     _finished: list[Finished] = field(default_factory=list)
     _unsettled: list[Settlement] = field(default_factory=list)
@@ -96,7 +96,7 @@ class Worker:
         """Between two claims: what was claimed for a job type is started by it."""
         if self._next is not None:
             (self._handlers, self._definitions), self._next = self._next, None
-            self._looked_at, self._is_idle = -LANES_KEPT, False
+            self._looked_at, self._is_idle = -math.inf, False
 
     def tick(self, now: datetime) -> float:
         """Settle what has ended, claim what is due, start it. Returns seconds until the next look."""
@@ -109,8 +109,8 @@ class Worker:
         if self._is_idle and not changed and not self._unsettled and (self._due is None or now < self._due):
             free = 0
         claimed = self._settle_and_claim(free, now)
-        for run in claimed:
-            self._start(run, now)
+        if claimed:
+            self._start(claimed, now)
         if free > 0:
             pauses.append(self._after_claim(len(claimed) < free, now))
         return min(pause for pause in pauses if pause is not None)
@@ -134,11 +134,12 @@ class Worker:
         was_idle, self._is_idle = self._is_idle, was_short
         if not was_short:
             return 0.0 if self.executor.free(self.concurrency) > 0 else None
+        known = self._lanes
         self._due = self._next_due()
         if self._due is None:
             return None
         if self._due <= now:  # of a queue that is new, or behind a full limit: another look, then the usual pace
-            return POLL if was_idle else 0.0
+            return POLL if was_idle and self._lanes == known else 0.0
         return (self._due - now).total_seconds()
 
     def _stop_cancelled(self, changed: bool) -> float | None:
@@ -155,9 +156,10 @@ class Worker:
         return None
 
     def lanes(self) -> list[Lane]:
-        """What may be claimed now: every known type in its own queue, and where else jobs of it wait."""
+        """What may be claimed now: every known type in its own queue, and where else jobs of it wait. While idle we
+        look for such places after a claim: who enqueues waits for that claim."""
         self._take_over()
-        if time.monotonic() - self._looked_at >= LANES_KEPT:
+        if time.monotonic() - self._looked_at >= (math.inf if self._is_idle else LANES_KEPT):
             self._queues_seen = self.claims.lanes()
             self._looked_at = time.monotonic()
             self._lanes = self._open_lanes()
@@ -190,13 +192,13 @@ class Worker:
 
     def next_due(self) -> datetime | None:
         """When the next job that this worker would take is due."""
-        self._looked_at = -LANES_KEPT
+        self._looked_at = -math.inf
         return self._next_due()
 
     def _next_due(self) -> datetime | None:
         """In the queues that were seen in this tick: who brings a new one after that wakes us."""
         if self._looked_at < self._began:
-            self._looked_at = -LANES_KEPT
+            self._looked_at = -math.inf
         lanes = self.lanes()
         return self.claims.next_due(lanes, self.selection.schedules) if lanes else None
 
@@ -217,12 +219,12 @@ class Worker:
         return settled.claimed
 
     def _settlement(self, one: Finished, now: datetime) -> Settlement:
-        outcome, children = self._with_children(one)
+        outcome, children = self._with_children(one) if one.children else (one.outcome, [])
         writes = self.recorder.take(one.sink)
         return Settlement(one.run, settle(one.run, outcome, now, self.rng), tuple(children), writes)
 
     def _with_children(self, one: Finished) -> tuple[Outcome, list[NewJob]]:
-        if not one.children or not isinstance(one.outcome, Completed):
+        if not isinstance(one.outcome, Completed):
             return one.outcome, []
         try:
             return one.outcome, self.make_children(one.run, one)
@@ -230,7 +232,7 @@ class Worker:
             again = isinstance(error, DatabaseUnavailable)
             return Failed(f"ctx.enqueue: {error.message}", for_good=not again), []
 
-    def _start(self, run: Run, now: datetime) -> None:
-        handler, kind = self._handlers[run.type]
-        self.emit(JobStarted(run, now))
-        self.executor.start(run, handler, kind)
+    def _start(self, runs: Sequence[Run], now: datetime) -> None:
+        for run in runs:
+            self.emit(JobStarted(run, now))
+        self.executor.start([(run, *self._handlers[run.type]) for run in runs])

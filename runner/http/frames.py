@@ -7,6 +7,7 @@ from typing import Any
 
 from runner.domain.job_rows import JobLog
 from runner.http.answers import to_json
+from runner.http.masking import masked
 from runner.storage.watching import Pulse
 
 BEGIN = b"retry: 1000\n\n"
@@ -21,6 +22,11 @@ def frame(event: str, data: Mapping[str, Any], number: int | None = None) -> byt
     """JSON has no line break, so that one `data:` line holds it."""
     head = f"event: {event}\n" if number is None else f"event: {event}\nid: {number}\n"
     return f"{head}data: {to_json(data)}\n\n".encode("utf-8", "replace")
+
+
+def covered(view: Mapping[str, Any]) -> Mapping[str, Any]:
+    """For who sees it by a link."""
+    return {**view, "payload": masked(view["payload"]), "result": masked(view["result"])}
 
 
 def snapshot(view: Mapping[str, Any]) -> bytes:

@@ -25,6 +25,7 @@ from runner.storage.watching import Pulse, WatchStore
 
 LOOK = 0.05  # seconds between two questions, while somebody watches
 GAP = 0.01  # seconds between two looks, however often it is woken
+KEYS = 1.0  # seconds between two looks whether the keys of the readers are still in force
 NET = 2.0  # seconds after which is looked anyhow: time commits nothing
 AWAY = 1.0  # seconds until the next try where the database cannot be read
 PAGE = 1000  # lines read at once
@@ -36,15 +37,24 @@ class Listener:
     """One stream: what it still has to send, and None at its end. Pieces come on the loop that it lives on."""
 
     job_id: int
+    key_id: str | None
     loop: asyncio.AbstractEventLoop
+    is_covered: bool = False  # he sees no secrets
+    until: datetime | None = None  # when the link ends by which he came
     pieces: asyncio.Queue[bytes | None] = field(default_factory=asyncio.Queue)
     cursor: int = 0  # the newest line of the log as its snapshot was made: what comes by the hub is newer
+
+    def has_ended(self, now: datetime) -> bool:
+        return self.until is not None and self.until <= now
 
     def take(self, piece: bytes | None) -> None:
         """On its loop. A reader who is too slow is cut off: he comes again, and says what he has."""
         if piece is not None and self.pieces.qsize() >= MOST_WAITING:
             piece = None
         self.pieces.put_nowait(piece)
+
+
+Posts = list[tuple[list[Listener], bytes | None]]  # to whom, what
 
 
 @dataclass(slots=True)
@@ -58,11 +68,16 @@ class _Topic:
 
 
 class Hub:
-    """`watch` from any loop, `wake` and `close` from any thread. `watched` hears whether anybody watches."""
+    """`watch` from any loop, `wake` and `close` from any thread. `watched` hears whether anybody watches.
+
+    `holds` says whether who came with a key, or with none, might still come.
+    """
 
     def __init__(
-        self, store: WatchStore, jobs: JobStore, views: JobViews, logs: LogStore, now: Callable[[], datetime]
-    ) -> None:
+        self, store: WatchStore, jobs: JobStore, views: JobViews, logs: LogStore, now: Callable[[], datetime],
+        holds: Callable[[str | None], bool] = lambda key_id: True,
+    ) -> None:  # fmt: skip
+        self._holds = holds
         self._store, self._jobs, self._views, self._logs, self._now = store, jobs, views, logs, now
         self.watched: Callable[[bool], None] = lambda is_watched: None
         self.looks = 0  # how often all the jobs were read
@@ -74,15 +89,17 @@ class Hub:
         self._closed = False
         self._thread: threading.Thread | None = None
         self._version: int | None = None
-        self._looked_at = 0.0
+        self._looked_at = self._asked_at = 0.0
 
     def require_open(self) -> None:
         if self._closed:
             raise Refused(503, "the process stops", "connect again in a moment", Retry_After="1")
 
-    def watch(self, job_id: int) -> Listener:
+    def watch(
+        self, job_id: int, key_id: str | None = None, *, is_covered: bool = False, until: datetime | None = None
+    ) -> Listener:
         """On the loop of who watches. Its first piece is the snapshot; None where the process stops."""
-        listener = Listener(job_id, asyncio.get_running_loop())
+        listener = Listener(job_id, key_id, asyncio.get_running_loop(), is_covered, until)
         with self._lock:
             if self._closed:
                 listener.take(None)
@@ -124,6 +141,7 @@ class Hub:
             self._rung.clear()
             try:
                 self._look()
+                self._dismiss()
                 pause = LOOK if self._topics else None
             except RunnerError:  # the streams stay open: the database comes back, or the process ends
                 pause = AWAY
@@ -144,6 +162,19 @@ class Hub:
             with self._lock:
                 self._arriving[:0] = arriving
             raise
+
+    def _dismiss(self) -> None:
+        """Who came with a key that was revoked since, or by a link that has ended."""
+        if time.monotonic() - self._asked_at < KEYS:
+            return
+        self._asked_at, now = time.monotonic(), self._now()
+        keys = {one.key_id for topic in self._topics.values() for one in topic.listeners}
+        lost = {key_id for key_id in keys if not self._holds(key_id)}
+        for topic in self._topics.values():
+            gone = [one for one in topic.listeners if one.key_id in lost or one.has_ended(now)]
+            if gone:
+                _post([(gone, None)])
+                topic.listeners = [one for one in topic.listeners if one not in gone]
 
     def _come_and_go(self) -> list[Listener]:
         with self._lock:
@@ -169,7 +200,17 @@ class Hub:
         pulses = self._store.pulses(wanted | set(self._topics))
         moved = {job_id for job_id, topic in self._topics.items() if self._has_moved(topic, pulses.get(job_id), is_due)}
         views = self._viewed(wanted | moved)
-        posts: list[tuple[list[Listener], bytes | None]] = []
+        posts: Posts = []
+        try:
+            self._tell(pulses, views, posts)
+            self._welcome(arriving, pulses, views, posts)
+        finally:
+            _post(posts)  # also where the database went away in between: it is not told again
+
+    def _tell(
+        self, pulses: Mapping[int, Pulse], views: Mapping[int, Mapping[str, Any]], posts: Posts
+    ) -> None:  # fmt: skip
+        """To each topic its news. What cannot be read now is read, and told, at the next look."""
         for job_id, topic in list(self._topics.items()):
             pulse, view = pulses.get(job_id), views.get(job_id)
             if pulse is None:  # pruned
@@ -178,12 +219,10 @@ class Hub:
                 continue
             pieces = self._news(topic, pulse, view)
             if pieces:
-                posts.append((topic.listeners, pieces))
+                posts.append((list(topic.listeners), pieces))  # not those who arrive now: theirs begins with a snapshot
             if pulse.completed_at is not None and view is not None:
-                posts += [(topic.listeners, frames.end(view)), (topic.listeners, None)]
+                posts += [*_ends(topic.listeners, view), (topic.listeners, None)]
                 del self._topics[job_id]
-        posts += self._welcome(arriving, pulses, views)
-        _post(posts)
 
     def _has_moved(self, topic: _Topic, pulse: Pulse | None, is_due: bool) -> bool:
         """Whether its whole view is wanted. Of one that waits, time alone changes how it is shown."""
@@ -197,51 +236,61 @@ class Hub:
 
     def _news(self, topic: _Topic, pulse: Pulse, view: Mapping[str, Any] | None) -> bytes:
         """What is new since it was told last, in the order in which it makes sense."""
-        known, topic.pulse = topic.pulse, pulse
+        known, log, shown = topic.pulse, topic.log, topic.display_state if view is None else view["display_state"]
         made = b""
-        if view is not None and (pulse.state != known.state or view["display_state"] != topic.display_state):
-            topic.display_state = view["display_state"]
+        if view is not None and (pulse.state != known.state or shown != topic.display_state):
             made += frames.state(view)
         if pulse.said != known.said:
             made += frames.progress(pulse)
-        while topic.log < pulse.log:
-            lines = self._logs.lines(pulse.id, after=topic.log, limit=PAGE)
-            topic.log = lines[-1].id or topic.log if lines else pulse.log
+        while log < pulse.log:
+            lines = self._logs.lines(pulse.id, after=log, limit=PAGE)
+            log = lines[-1].id or log if lines else pulse.log
             made += frames.log(lines)
         if pulse.output != known.output:
             made += frames.outputs(pulse.id, self._logs.output_sizes(pulse.id))
+        topic.pulse, topic.log, topic.display_state = pulse, log, shown  # once all of it was read
         return made
 
     def _welcome(
-        self, arriving: list[Listener], pulses: Mapping[int, Pulse], views: Mapping[int, Mapping[str, Any]]
-    ) -> list[tuple[list[Listener], bytes | None]]:
-        """A snapshot to each; from there on they hear what the others hear."""
-        posts: list[tuple[list[Listener], bytes | None]] = []
-        first: dict[int, bytes] = {}
-        for one in arriving:
+        self, arriving: list[Listener], pulses: Mapping[int, Pulse], views: Mapping[int, Mapping[str, Any]],
+        posts: Posts,
+    ) -> None:  # fmt: skip
+        """A snapshot to each, who is not among the arriving then; from there on they hear what the others hear."""
+        first: dict[tuple[int, bool], bytes] = {}
+        while arriving:
+            one = arriving[0]
             pulse, view = pulses.get(one.job_id), views.get(one.job_id)
             if pulse is None or view is None:
-                posts.append(([one], None))
+                posts.append(([arriving.pop(0)], None))
                 continue
             topic = self._topics.get(one.job_id)
             one.cursor = topic.log if topic is not None else pulse.log
-            if one.job_id not in first:
-                shown = dict(view) | {"outputs": [size._asdict() for size in self._logs.output_sizes(pulse.id)]}
-                first[one.job_id] = frames.snapshot(shown)
-            posts.append(([one], first[one.job_id]))
+            kind = one.job_id, one.is_covered
+            if kind not in first:
+                shown = frames.covered(view) if one.is_covered else view
+                sizes = [size._asdict() for size in self._logs.output_sizes(pulse.id)]
+                first[kind] = frames.snapshot({**shown, "outputs": sizes})
+            posts.append(([arriving.pop(0)], first[kind]))
             if pulse.completed_at is not None:
-                posts += [([one], frames.end(view)), ([one], None)]
+                posts += [*_ends([one], view), ([one], None)]
             elif topic is None:
                 self._topics[one.job_id] = _Topic(pulse, view["display_state"], pulse.log, [one])
             else:
                 topic.listeners.append(one)
-        return posts
 
     def _part_with(self, listeners: list[Listener]) -> None:
         _post([(listeners, None)])
 
 
-def _post(posts: list[tuple[list[Listener], bytes | None]]) -> None:
+def _ends(listeners: list[Listener], view: Mapping[str, Any]) -> Posts:
+    """To each as much as he may see."""
+    plain = [one for one in listeners if not one.is_covered]
+    others = [one for one in listeners if one.is_covered]
+    kinds = (plain, view), (others, frames.covered(view) if others else view)
+    return [(some, frames.end(shown)) for some, shown in kinds if some]
+
+
+def _post(posts: Posts) -> None:
     """One call to each loop, whatever the number of its streams."""
     by_loop: dict[asyncio.AbstractEventLoop, list[tuple[Listener, bytes | None]]] = {}
     for listeners, piece in posts:

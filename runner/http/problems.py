@@ -42,6 +42,7 @@ TITLES = {
     403: ("not-allowed", "The caller may not do this"),
     404: ("not-found", "There is no such thing"),
     405: ("method-not-allowed", "The address does not take this method"),
+    408: ("too-slow", "The request took too long to arrive"),
     413: ("too-large", "The body is too large"),
     415: ("media-type", "The body is not JSON"),
     421: ("wrong-host", "This server does not answer by that name"),
@@ -71,19 +72,30 @@ def answer_with(error: errors.RunnerError) -> Json:
     _, status, kind, title = found
     headers = RETRY_AFTER if status == 503 else None
     more = [_entry(one, isinstance(error, errors.ConfigInvalid)) for one in getattr(error, "problems", ())]
-    return problem(status, kind, title, error.message, error.hint, more, headers)
+    cause = error.__cause__
+    first = _first(cause) if isinstance(cause, errors.BulkRefused) else None
+    return problem(status, kind, title, error.message, error.hint, more, headers, first)
 
 
 def problem(
     status: int, kind: str, title: str, detail: str, hint: str | None = None,
     entries: Sequence[Mapping[str, Any]] = (), headers: Mapping[str, str] | None = None,
+    first: Mapping[str, Any] | None = None,
 ) -> Json:  # fmt: skip
     body: dict[str, Any] = {"type": NAMESPACE + kind, "title": title, "status": status, "detail": detail}
     if hint is not None:
         body["help"] = hint
     if entries:
         body["errors"] = list(entries)
+    if first is not None:
+        body["first"] = first
     return Json(body, status, headers=dict(headers or {}), media_type=MEDIA_TYPE)
+
+
+def _first(refused: errors.BulkRefused) -> dict[str, Any]:
+    kind = next((kind for known, _, kind, _ in KINDS if isinstance(refused.error, known)), "fault")
+    told = {"index": refused.index, "type": NAMESPACE + kind, "detail": refused.message}
+    return told if refused.hint is None else told | {"help": refused.hint}
 
 
 def _entry(one: Problem, is_of_file: bool) -> dict[str, Any]:
@@ -108,8 +120,11 @@ async def _of_ours(_: Request, error: Exception) -> Response:
     return answer_with(error)
 
 
-async def _of_validation(_: Request, error: Exception) -> Response:
+async def _of_validation(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
+    if isinstance(error.body, bytes) and error.body:  # left as it is where it does not say that it is JSON
+        said = request.headers.get("content-type") or "of no media type"
+        return problem(415, *TITLES[415], f"the body is {said}", "Content-Type: application/json")
     found = list(_entries(error.errors()))
     if found and found[0]["code"] == "json_invalid":
         return problem(400, *TITLES[400], f"the body is not JSON: {found[0]['message']}")

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import insert, select, update
+from sqlalchemy import Connection, bindparam, insert, select, update
 
 from runner.domain.access import NewKey, Role
 from runner.domain.access_rows import ApiKey, AuditEntry
@@ -42,7 +42,7 @@ class AccessStore:
         if not revoked:
             statement = statement.where(KEYS.c.revoked_at.is_(None))
         with self._database.read() as connection:
-            return [ApiKey(**row) for row in connection.execute(statement).mappings()]
+            return [ApiKey.loaded(row) for row in connection.execute(statement).mappings()]
 
     @persistent
     def revoke(self, key_id: str, now: datetime) -> None:
@@ -55,15 +55,16 @@ class AccessStore:
         raise Conflict(f"key {key_id} is revoked already", "runner keys list --revoked")
 
     @persistent
-    def used(self, key_id: str, now: datetime) -> None:
+    def used(self, uses: Mapping[str, datetime]) -> None:
         """May be lost by a power cut."""
         with self._database.write(durable=False) as connection:
-            connection.execute(update(KEYS).where(KEYS.c.id == key_id).values(last_used_at=now))
+            connection.execute(_USED, [{"b_id": key_id, "b_now": at} for key_id, at in sorted(uses.items())])
 
     @persistent
     def audit(self, entries: Sequence[AuditEntry]) -> None:
+        """Of what changes nothing in the database; what does is audited with it, by `note`."""
         with self._database.write() as connection:
-            connection.execute(insert(AUDIT), [entry.model_dump(exclude={"id"}) for entry in entries])
+            note_all(connection, entries)
 
     def audited(self, *, limit: int = 100, before: int | None = None) -> list[AuditEntry]:
         """The newest first; `before` is the id that the page before ended with."""
@@ -71,4 +72,20 @@ class AccessStore:
         if before is not None:
             statement = statement.where(AUDIT.c.id < before)
         with self._database.read() as connection:
-            return [AuditEntry(**row) for row in connection.execute(statement).mappings()]
+            return [AuditEntry.loaded(row) for row in connection.execute(statement).mappings()]
+
+
+def note(connection: Connection, entry: AuditEntry | None, detail: str | None = None) -> None:
+    """In the transaction of what was done: both are there, or neither. `detail` is what is known only now."""
+    if entry is not None:
+        more = {} if detail is None else {"detail": detail}
+        connection.execute(insert(AUDIT), entry.model_dump(exclude={"id"}) | more)
+
+
+def note_all(connection: Connection, entries: Sequence[AuditEntry]) -> None:
+    """The same of many."""
+    if entries:
+        connection.execute(insert(AUDIT), [entry.model_dump(exclude={"id"}) for entry in entries])
+
+
+_USED = update(KEYS).where(KEYS.c.id == bindparam("b_id")).values(last_used_at=bindparam("b_now"))

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Row, delete, select
 
+from runner.domain.errors import CommitInDoubt
 from runner.domain.job import JobState, Run
 from runner.domain.job_rows import Job, JobAttempt
 from runner.domain.worker import WorkerStatus
-from runner.storage.database import CommitInDoubt, Database
+from runner.storage.database import Database
 from runner.storage.dialects import Claim, Lanes, hot
 from runner.storage.serial import policy_from
 from runner.storage.settling import BY_JOB, Settled, Settlement, end_of, promote, settle
@@ -29,6 +29,7 @@ RUN_COLUMNS = tuple(
         "worker_id", "policy", "run_at", "started_at", "created_at", "project_id", "schedule_name", "scheduled_for",
     )
 )  # fmt: skip
+_RUNNING = select(*RUN_COLUMNS).where(JOBS.c.status == JobState.RUNNING)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +41,7 @@ class Lane:
     limit: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class ClaimRequest:
+class ClaimRequest(NamedTuple):
     """Up to `free` jobs for that worker, from these lanes; with `schedules`, only jobs that these fired."""
 
     worker_id: str
@@ -56,54 +56,72 @@ class ClaimStore:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._ends_in_doubt: set[tuple[int, str]] = set()  # (job id, token) of ends whose commit was not answered
-        self._claims_in_doubt: list[Run] = []
+        self._claims_in_doubt: set[str] = set()  # their tokens
 
     def claim(self, request: ClaimRequest, now: datetime) -> list[Run]:
         """The most urgent jobs that are due, now running under a fresh token. May be lost by a power cut."""
         if (request.free < 1 or not request.lanes) and not self._claims_in_doubt:
             return []
-        claimed: list[Run] = []
-        with self._in_doubt((), claimed), self._database.write(durable=False) as connection:
-            self._claim_more(connection, request, claimed, now)
+        wanted = _wanted(request)
+        try:
+            with self._database.write(durable=False) as connection:
+                claimed = self._claim(connection, wanted, now)
+        except CommitInDoubt:
+            self._doubt((), wanted)
+            raise
+        self._know((), wanted)
         return claimed
 
     def settle(self, settlements: Sequence[Settlement], now: datetime, claim: ClaimRequest | None = None) -> Settled:
         """Write the ends of runs, and claim the next jobs in the same transaction: both are on disk, or neither."""
-        claimed: list[Run] = []
-        with self._in_doubt(settlements, claimed), self._database.write() as connection:
-            if claim is not None and claim.lanes and claim.free > 0 and self._are_plain(settlements):
-                return _exchange(connection, settlements, claim, claimed, now)
-            settled = settle(connection, settlements, now, self._ends_in_doubt)
-            if claim is not None:
-                self._claim_more(connection, claim, claimed, now)
+        wanted = None if claim is None else _wanted(claim)
+        try:
+            with self._database.write() as connection:
+                settled = self._settle(connection, settlements, wanted, now)
+        except CommitInDoubt:
+            self._doubt(settlements, wanted)
+            raise
+        self._know(settlements, wanted)
+        return settled
+
+    def _settle(
+        self, connection: Connection, settlements: Sequence[Settlement], wanted: Claim | None, now: datetime
+    ) -> Settled:  # fmt: skip
+        if wanted is not None and wanted.lanes and wanted.free > 0 and self._are_plain(settlements):
+            return _exchange(connection, settlements, wanted, now)
+        settled = settle(connection, settlements, now, self._ends_in_doubt)
+        claimed = [] if wanted is None else self._claim(connection, wanted, now)
         return Settled(settled.written, settled.lost, claimed)
 
     def _are_plain(self, settlements: Sequence[Settlement]) -> bool:
         """Nothing but an end to write, as of most runs: nothing depends on another answer of the database."""
         return not self._ends_in_doubt and not self._claims_in_doubt and all(map(_is_plain, settlements))
 
-    @contextmanager
-    def _in_doubt(self, settlements: Sequence[Settlement], claimed: list[Run]) -> Iterator[None]:
-        """Where the commit is not answered, what it was to write is looked for with the next one."""
-        try:
-            yield
-        except CommitInDoubt:
-            self._ends_in_doubt |= {(one.run.id, one.run.claim_token) for one in settlements}
-            self._claims_in_doubt = list(claimed)
-            raise
-        self._ends_in_doubt -= {(one.run.id, one.run.claim_token) for one in settlements}
-        self._claims_in_doubt.clear()
+    def _doubt(self, settlements: Sequence[Settlement], wanted: Claim | None) -> None:
+        """The commit was not answered: what it was to write is looked for with the next one."""
+        self._ends_in_doubt |= {(one.run.id, one.run.claim_token) for one in settlements}
+        if wanted is not None:
+            self._claims_in_doubt.add(wanted.token)
 
-    def _claim_more(self, connection: Connection, request: ClaimRequest, claimed: list[Run], now: datetime) -> None:
+    def _know(self, settlements: Sequence[Settlement], wanted: Claim | None) -> None:
+        """It was answered."""
+        if self._ends_in_doubt:
+            self._ends_in_doubt -= {(one.run.id, one.run.claim_token) for one in settlements}
+        if wanted is not None and self._claims_in_doubt:
+            self._claims_in_doubt.clear()
+
+    def _claim(self, connection: Connection, wanted: Claim, now: datetime) -> list[Run]:
         """After what an earlier commit has claimed, without our knowing."""
-        if self._claims_in_doubt:
-            tokens = {run.claim_token for run in self._claims_in_doubt}
-            held = select(JOBS.c.id).where(JOBS.c.claim_token.in_(tokens), JOBS.c.status == JobState.RUNNING)
-            ours = set(connection.execute(held).scalars())
-            claimed += [run for run in self._claims_in_doubt if run.id in ours]
-        free = request.free - len(claimed)
-        if free > 0 and request.lanes:
-            claimed += hot(connection).claim(connection, _wanted(request, free), now)
+        claimed = self._claimed_unknown(connection, wanted.worker_id) if self._claims_in_doubt else []
+        free = wanted.free - len(claimed)
+        if free > 0 and wanted.lanes:
+            claimed += hot(connection).claim(connection, wanted._replace(free=free), now)
+        return claimed
+
+    def _claimed_unknown(self, connection: Connection, worker_id: str) -> list[Run]:
+        statement = _RUNNING.where(JOBS.c.worker_id == worker_id, JOBS.c.claim_token.in_(self._claims_in_doubt))
+        rows = connection.execute(statement.order_by(JOBS.c.priority, JOBS.c.run_at, JOBS.c.id))
+        return [_as_run(row) for row in rows]
 
     def rescue(self, worker_ids: Sequence[str], settlements: Sequence[Settlement], now: datetime) -> Settled:
         """Make good what dead workers left, and forget them: one transaction."""
@@ -129,7 +147,7 @@ class ClaimStore:
 
     def running_of(self, worker_ids: Sequence[str]) -> list[Run]:
         """The runs that these workers hold, to be rescued or released."""
-        statement = select(*RUN_COLUMNS).where(JOBS.c.status == JobState.RUNNING, JOBS.c.worker_id.in_(worker_ids))
+        statement = _RUNNING.where(JOBS.c.worker_id.in_(worker_ids))
         with self._database.read() as connection:
             return [_as_run(row) for row in connection.execute(statement)]
 
@@ -159,20 +177,18 @@ def _is_plain(one: Settlement) -> bool:
     )
 
 
-def _exchange(
-    connection: Connection, settlements: Sequence[Settlement], request: ClaimRequest, claimed: list[Run], now: datetime
-) -> Settled:
+def _exchange(connection: Connection, settlements: Sequence[Settlement], wanted: Claim, now: datetime) -> Settled:
     """Plain ends for new runs."""
     settlements = sorted(settlements, key=BY_JOB)
-    ends, wanted = [end_of(one) for one in settlements], _wanted(request, request.free)
-    is_written, runs = hot(connection).finish_and_claim(connection, ends, wanted, now)
-    claimed += runs
+    is_written, claimed = hot(connection).finish_and_claim(
+        connection, [end_of(one) for one in settlements], wanted, now
+    )
     written = {one.run.id: one.transition for one, is_ours in zip(settlements, is_written, strict=True) if is_ours}
     return Settled(written, frozenset(one.run.id for one in settlements if one.run.id not in written), claimed)
 
 
-def _wanted(request: ClaimRequest, free: int) -> Claim:
-    return Claim(_lanes(request.lanes), free, request.schedules, os.urandom(16).hex(), request.worker_id)
+def _wanted(request: ClaimRequest) -> Claim:
+    return Claim(_lanes(request.lanes), request.free, request.schedules, os.urandom(16).hex(), request.worker_id)
 
 
 def _lanes(lanes: Iterable[Lane]) -> Lanes:

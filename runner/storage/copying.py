@@ -16,7 +16,7 @@ from runner.domain.errors import Conflict, DatabaseUnavailable
 from runner.domain.job import JobState
 from runner.domain.job_rows import Job
 from runner.storage.database import Database
-from runner.storage.dialects import hot
+from runner.storage.dialects import rows_of
 from runner.storage.migrations import METADATA
 from runner.storage.setup import prepare, require_current
 
@@ -99,9 +99,9 @@ def _go_on_counting(source: Connection, target: Connection, table: Table) -> Non
     column = table.autoincrement_column
     if column is None:
         return
-    last = max(hot(source).counted(source, table), source.execute(select(func.max(column))).scalar() or 0)
+    last = max(rows_of(source).counted(source, table), source.execute(select(func.max(column))).scalar() or 0)
     if last:
-        hot(target).count_from(target, table, last)
+        rows_of(target).count_from(target, table, last)
 
 
 def _sum(connection: Connection, table: Table) -> Copied:

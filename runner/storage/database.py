@@ -17,13 +17,14 @@ from typing import Any, ParamSpec, TypeVar
 
 from sqlalchemy import Connection, Engine
 
-from runner.domain.errors import BrokenOff, DatabaseUnavailable, RunnerError
+from runner.domain.errors import BrokenOff, CommitInDoubt, DatabaseUnavailable, RunnerError
 from runner.storage import dialects, poke
 
 BUSY_TIMEOUT = timedelta(seconds=15)
 CLOCK_KEPT = 60.0  # seconds for which what the database's clock said is trusted
 PAUSES = (0.05, 0.25, 1.0)  # seconds before what was broken off is tried again
 CLOCK_AGAIN = 1.0  # seconds until it is asked again, where it could not be asked
+ASKED = 5  # times: the quickest answer counts. Who is a millisecond ahead enqueues what is not due yet for the others
 NET = 8.0  # seconds after which who hears of every commit looks all the same
 SPARE = 30.0  # seconds after which a second connection for writes that nobody has needed is closed
 
@@ -34,10 +35,6 @@ Answer = TypeVar("Answer")
 
 class DatabaseMissing(DatabaseUnavailable):
     """There is no database yet, and the call is one of those that never create one."""
-
-
-class CommitInDoubt(DatabaseUnavailable):
-    """The answer to a commit was lost: what was written is there as a whole, or not at all."""
 
 
 def persistent(call: Callable[Parameters, Answer]) -> Callable[Parameters, Answer]:
@@ -68,12 +65,14 @@ class Database:
         self._turn = self.server.turns()
         self._writers: dict[Engine, list[tuple[Connection, float]]] = {}  # held, since when: to fetch one costs much
         self.bell = self.server.bell()
+        self._reading = threading.local()  # the read transaction that each thread is in
         self._watching = threading.Lock()
         self._watcher: Connection | None = None
         self._watchers = 0
         self._there: Hashable | None = None  # which our connections have open
         self._files = self._held_of = 0
-        self._offset, self._clock_due = timedelta(0), 0.0
+        # From this machine's clock to the database's, as that was last asked.
+        self.offset, self._clock_due = timedelta(0), 0.0
 
     @property
     def place(self) -> str:
@@ -123,6 +122,7 @@ class Database:
                 dialects.commit(held)
             except BaseException as error:
                 if held is not None:
+                    is_committing |= dialects.is_in_doubt(held)
                     self._discard(held, is_sound=not isinstance(error, self.server.faults))
                 if isinstance(error, self.server.faults):
                     raise self._meaning(error, is_committing) from error
@@ -133,10 +133,19 @@ class Database:
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
-        """A short read transaction: one consistent snapshot."""
+        """A short read transaction: one consistent snapshot. Inside another of the same thread: that one."""
+        open_one: Connection | None = getattr(self._reading, "connection", None)
+        if open_one is not None:
+            with self._explained():
+                yield open_one
+            return
         self._require()
         with self._transaction(self._reader) as connection:
-            yield connection
+            self._reading.connection = connection
+            try:
+                yield connection
+            finally:
+                self._reading.connection = None
 
     def data_version(self) -> int:
         """A number that is another one when somebody committed since the last call, in whatever process and by whatever
@@ -216,18 +225,17 @@ class Database:
         if time.monotonic() >= self._clock_due:
             self._clock_due = time.monotonic() + CLOCK_AGAIN
             with suppress(RunnerError):  # while it cannot be asked, its clock is where it was
-                self._offset = self.clock_offset()
+                self.offset = self.clock_offset()
                 self._clock_due = time.monotonic() + CLOCK_KEPT
-        return datetime.now(UTC) + self._offset
+        return datetime.now(UTC) + self.offset
 
     def clock_offset(self) -> timedelta:
         """What is to be added to this machine's clock to have the database's; nothing for a file."""
         if self.is_file:
             return timedelta(0)
         with self.read() as connection:
-            began = datetime.now(UTC)
-            told = dialects.hot(connection).now(connection)
-            return told - (began + (datetime.now(UTC) - began) / 2)
+            asked = [_asked(connection) for _ in range(1 + ASKED)]
+        return min(asked[1:])[1]  # the first began the transaction
 
     def trouble(self) -> str | None:
         """What a quick check finds wrong, or None."""
@@ -238,9 +246,10 @@ class Database:
         """The last used is used first: what lies below it for long was for a busier time."""
         idle, now = self._writers.setdefault(engine, []), time.monotonic()
         idle.append((held, now))
-        with suppress(IndexError):  # others take them at the same time
-            if len(idle) > 1 and now - idle[0][1] > SPARE:
-                self._close_for_good(idle.pop(0)[0])
+        if len(idle) > 1:
+            with suppress(IndexError):  # others take them at the same time
+                if now - idle[0][1] > SPARE:
+                    self._close_for_good(idle.pop(0)[0])
 
     def _writer(self, engine: Engine, create: bool) -> Connection:
         """Called by whose turn it is."""
@@ -250,9 +259,8 @@ class Database:
             self._close_writers()
             self._held_of = self._files
         idle = self._writers.setdefault(engine, [])
-        while (found := _last(idle)) is not None:
-            held, used = found
-            if not held.closed and not held.invalidated and self.server.is_alive(held, time.monotonic() - used):
+        while (held := _last(idle)) is not None:
+            if not held.closed and not held.invalidated and self.server.is_alive(held):
                 return held
             self._discard(held)
         held = engine.connect()
@@ -320,9 +328,17 @@ class Database:
             engine.dispose()
 
 
-def _last(idle: list[tuple[Connection, float]]) -> tuple[Connection, float] | None:
+def _asked(connection: Connection) -> tuple[timedelta, timedelta]:
+    """How long the server's clock took to answer, and how far it was ahead in the middle of that time."""
+    began = datetime.now(UTC)
+    told = dialects.hot(connection).now(connection)
+    took = datetime.now(UTC) - began
+    return took, told - (began + took / 2)
+
+
+def _last(idle: list[tuple[Connection, float]]) -> Connection | None:
     """Taken; others take at the same time."""
     try:
-        return idle.pop()
+        return idle.pop()[0]
     except IndexError:
         return None

@@ -1,4 +1,5 @@
-"""What differs between databases, behind two shapes: a `Server` for connections, `Hot` for the statements of the claim.
+"""What differs between databases, behind three shapes: a `Server` for connections, `Hot` for the claim, `Rows` for
+what comes in.
 
 `storage/sqlite.py` and `storage/postgres.py` are the servers. All other statements are of SQLAlchemy Core, and the
 same on both but for the insert that may meet a conflict.
@@ -24,10 +25,13 @@ from runner.domain.job import Run
 from runner.domain.urls import without_password
 
 if TYPE_CHECKING:
+    from runner.domain.revision import Revision
     from runner.storage.poke import Bell
 
 Door = Literal["durable", "relaxed", "reader", "outside"]  # the last is in no transaction
 Lanes = Mapping[tuple[str, str], str | None]  # (queue, type) -> the name of its limit
+DOUBT = "runner.doubt"
+MODULES = {"sqlite": "sqlite", "postgresql": "postgres", "postgres": "postgres"}  # what a database is called -> ours
 WRITE = "write sqlite:///runner.db, the path of a file, or postgresql://USER@HOST:PORT/NAME"
 End = tuple[str, str | None, str | None, int, float | None, int, str]
 """Of a run: status, result as JSON text, error, stalls, progress or None to leave it, id of the job, token."""
@@ -64,8 +68,8 @@ class Server(Protocol):
     def alone(self, connection: Connection) -> None:
         """From here to the end of the transaction nobody else who asks for it is at work."""
 
-    def is_alive(self, connection: Connection, idle: float) -> bool:
-        """Whether a held connection can be used, which was last used so many seconds ago."""
+    def is_alive(self, connection: Connection) -> bool:
+        """Whether a held connection can be used."""
 
     def found(self) -> Hashable | None:
         """Which database is there now; None where there is none yet."""
@@ -101,7 +105,8 @@ class Hot(Protocol):
         """The clock by which all machines go that share this database."""
 
     def claim(self, connection: Connection, wanted: Claim, now: datetime) -> list[Run]:
-        """The most urgent due jobs of these lanes, now running: by priority, then `run_at`, then id."""
+        """The most urgent due jobs of these lanes, now running: by priority, then `run_at`, then id. The last of its
+        transaction, with its commit where there is a server."""
 
     def finish(self, connection: Connection, ends: Sequence[End], now: datetime) -> list[bool]:
         """Write the ends of runs; which of them still held their claim."""
@@ -109,7 +114,7 @@ class Hot(Protocol):
     def finish_and_claim(
         self, connection: Connection, ends: Sequence[End], wanted: Claim, now: datetime
     ) -> tuple[list[bool], list[Run]]:
-        """One after the other, on one journey to the server where there is one."""
+        """One after the other and, as the last of their transaction, with its commit on one journey to the server."""
 
     def hold(self, connection: Connection, schedules: Sequence[str]) -> None:
         """Until the commit nobody else ends a job of these schedules, or lets one wait for another."""
@@ -120,8 +125,19 @@ class Hot(Protocol):
     def next_due(self, connection: Connection, lanes: Lanes, schedules: frozenset[str] | None) -> datetime | None:
         """When the next pending job of these lanes is due, one seek for each lane and priority."""
 
+
+class Rows(Protocol):
+    """How rows come in, by the driver itself: a module for each database."""
+
     def insert_many(self, connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> Sequence[int]:
         """Insert rows, at least one, and give their ids in order."""
+
+    def insert_alone(
+        self, connection: Connection, table: Table, row: Mapping[str, Any], under: Revision | None, told: str | None
+    ) -> int | None:
+        """Insert a row, as all that its transaction does; where there is a server, it is committed then, and the
+        statement `told` is sent behind it. Gives its id, or None, and inserts nothing, where another revision is in
+        force than `under`."""
 
     def counted(self, connection: Connection, table: Table) -> int:
         """The highest number that the table's counter has given; 0 where it has none, or has given none."""
@@ -138,7 +154,7 @@ def server(url: str, busy_timeout: timedelta) -> Server:
         parsed = make_url(url)
     except (ArgumentError, ValueError):  # the second of a port that is no number
         raise UsageError(f"not a database URL: {without_password(url)}", WRITE) from None
-    kind = {"sqlite": "sqlite", "postgresql": "postgres", "postgres": "postgres"}.get(parsed.get_backend_name())
+    kind = MODULES.get(parsed.get_backend_name())
     if kind is None:
         raise UsageError(f"no such database: {parsed.get_backend_name()}", WRITE)
     return cast("Server", import_module(f"runner.storage.{kind}").server(parsed, busy_timeout))
@@ -146,19 +162,32 @@ def server(url: str, busy_timeout: timedelta) -> Server:
 
 def commit(connection: Connection) -> None:
     """By the driver itself: SQLAlchemy's own takes as long as a claim. It takes note where it has seen a statement."""
-    connection.connection.driver_connection.commit()  # type: ignore[union-attr]
+    connection.connection.dbapi_connection.commit()  # type: ignore[union-attr]
     if connection.in_transaction():
         connection.commit()
 
 
+def went_with_commit(connection: Connection) -> None:
+    """What has failed was sent together with the commit, which may have been carried out."""
+    connection.info[DOUBT] = True
+
+
+def is_in_doubt(connection: Connection) -> bool:
+    """One that SQLAlchemy knows to be lost keeps no notes: it was lost before its commit."""
+    return not connection.invalidated and bool(connection.info.pop(DOUBT, False))
+
+
 def hot(connection: Connection) -> Hot:
-    return _hot(connection.dialect.name)
+    return cast("Hot", _module("hot", connection.dialect.name))
+
+
+def rows_of(connection: Connection) -> Rows:
+    return cast("Rows", _module("rows", connection.dialect.name))
 
 
 @cache
-def _hot(dialect: str) -> Hot:
-    kind = {"sqlite": "sqlite", "postgresql": "postgres"}[dialect]
-    return cast("Hot", import_module(f"runner.storage.hot_{kind}"))
+def _module(purpose: str, dialect: str) -> object:
+    return import_module(f"runner.storage.{purpose}_{MODULES[dialect]}")
 
 
 def insert(connection: Connection, table: Table) -> Any:
@@ -169,5 +198,8 @@ def insert(connection: Connection, table: Table) -> Any:
 INSERTS: Mapping[str, Callable[[Table], Any]] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
 
 
+_JSON = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
 def compact_json(value: Any) -> str:
-    return json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return _JSON.encode(value)

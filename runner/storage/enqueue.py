@@ -10,8 +10,10 @@ from sqlalchemy import Connection, bindparam, insert, select, update
 
 from runner.domain.job import Enqueued, JobState, NewJob, UniqueKey
 from runner.domain.job_rows import Job
-from runner.storage.dialects import INSERTS, hot
-from runner.storage.poke import mark
+from runner.domain.revision import Revision
+from runner.storage.dialects import INSERTS, rows_of
+from runner.storage.poke import Bell, mark
+from runner.storage.revisions import is_in_force
 from runner.storage.serial import policy_text
 
 JOBS = Job.__table__  # type: ignore[attr-defined]
@@ -44,14 +46,35 @@ def insert_jobs(connection: Connection, jobs: Sequence[NewJob], now: datetime) -
     ]
 
 
+def insert_alone(
+    connection: Connection, job: NewJob, now: datetime, under: Revision | None, bell: Bell
+) -> Enqueued | None:
+    """Insert a job, as all that the transaction does. None where another revision is in force than `under`."""
+    if job.unique is None:
+        told = bell.along()
+        made = None
+        try:
+            made = rows_of(connection).insert_alone(connection, JOBS, _values(job, now), under, told)
+        finally:
+            if told is None:
+                mark(connection)
+            elif made is None:
+                bell.tell(())  # it may not have gone, and others may have left theirs to it
+        return None if made is None else Enqueued(made, JobState.PENDING)
+    mark(connection)
+    if under is not None and not is_in_force(connection, under):
+        return None
+    return _insert_unique(connection, job, job.unique, now)
+
+
 def _insert_plain(connection: Connection, jobs: Sequence[NewJob], now: datetime) -> list[Enqueued]:
     if len(jobs) == 1:
-        (made_id,) = hot(connection).insert_many(connection, JOBS, [_values(jobs[0], now)])
+        (made_id,) = rows_of(connection).insert_many(connection, JOBS, [_values(jobs[0], now)])
         return [Enqueued(made_id, JobState.PENDING)]
     made: list[Enqueued] = []
     for start in range(0, len(jobs), BATCH):
-        rows = [_values(job, now) for job in jobs[start : start + BATCH]]
-        made += [Enqueued(id_, JobState.PENDING) for id_ in hot(connection).insert_many(connection, JOBS, rows)]
+        batch = [_values(job, now) for job in jobs[start : start + BATCH]]
+        made += [Enqueued(id_, JobState.PENDING) for id_ in rows_of(connection).insert_many(connection, JOBS, batch)]
     return made
 
 

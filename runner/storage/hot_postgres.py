@@ -7,19 +7,18 @@ statements as they stand in the partial indexes.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from datetime import UTC, datetime
-from functools import cache
 from operator import attrgetter
 from typing import Any
 
-from sqlalchemy import JSON, Connection, Table
+import psycopg
+from sqlalchemy import Connection
 
 from runner.domain.job import Run
-from runner.storage.dialects import Claim, End, Lanes, compact_json
-from runner.storage.serial import policy_from
+from runner.storage.dialects import Claim, End, Lanes, went_with_commit
+from runner.storage.journey import Rows, Step, array, go
+from runner.storage.serial import parsed, policy_from
 
 # Prepared once for each connection, with plans that know no values: to plan the claim takes longer than to run it. Such
 # a plan may have been made when the table was empty, or by stale statistics; so that it is right for any size, only
@@ -31,13 +30,14 @@ SEEKS, AS_BEFORE = (
     "SELECT " + ", ".join(f"set_config('{name}', '{values[which]}', true)" for name, values in _WALKS.items())
     for which in (0, 1)
 )
+SEEKING: Step = (SEEKS, {})
 # A statement of its own, before the claim: read committed takes its snapshot before it waits for a lock, so that who
 # locks and counts in one statement counts too few. A full limit is not locked; nobody waits. What it locked is kept in
 # a setting of the transaction, so that the claim can follow in the same journey to the server.
 LIMITS = """
 SELECT set_config('runner.locked', coalesce(array_agg(locked.name), '{}')::text, true) FROM (
   SELECT m.name FROM limits m
-  WHERE m.name = ANY(%s::text[]) AND m.max > (
+  WHERE m.name = ANY(%(names)s::text[]) AND m.max > (
     SELECT count(*) FROM background_jobs r WHERE r.status = 'running' AND r.limit_name = m.name)
   ORDER BY m.name FOR UPDATE SKIP LOCKED) locked"""
 PRIORITIES = "(VALUES (1), (2), (3), (4), (5), (6), (7), (8), (9), (10)) p(priority)"
@@ -97,11 +97,12 @@ ONLY_SCHEDULES = "AND coalesce(j.schedule_name, '') = ANY(%(schedules)s::text[])
 FINISH = """
 UPDATE background_jobs j SET
   status = v.status, result = v.result::json, error = v.error, stalls = v.stalls,
-  progress = coalesce(v.progress, j.progress), completed_at = %s, limit_name = NULL, unique_key = NULL
-FROM unnest(%s::text[], %s::text[], %s::text[], %s::int[], %s::float8[], %s::bigint[], %s::text[])
-  AS v(status, result, error, stalls, progress, id, token)
+  progress = coalesce(v.progress, j.progress), completed_at = %(now)s, limit_name = NULL, unique_key = NULL
+FROM unnest(%(status)s::text[], %(result)s::text[], %(error)s::text[], %(stalls)s::int[], %(progress)s::float8[],
+    %(id)s::bigint[], %(token)s::text[]) AS v(status, result, error, stalls, progress, id, token)
 WHERE j.id = v.id AND j.claim_token = v.token AND j.status || '' = 'running'
 RETURNING j.id"""
+COLUMNS = ("status", "result", "error", "stalls", "progress", "id", "token")  # of an `End`
 HOLD = """
 SELECT pg_advisory_xact_lock(7217002, hashtext(current_schema() || '.' || name))
 FROM (SELECT unnest(%s::text[]) AS name ORDER BY 1) AS named"""
@@ -136,67 +137,57 @@ CROSS JOIN LATERAL (
 
 
 def claim(connection: Connection, wanted: Claim, now: datetime) -> list[Run]:
-    with _seeking(connection) as driver:
-        rows = _claim(driver, wanted, now)
-    return _runs(rows.fetchall(), wanted, now)
+    *_, rows = _together(connection, [SEEKING, *_claim(wanted, now)], commits=True)
+    return _runs(rows, wanted, now)
 
 
 def finish(connection: Connection, ends: Sequence[End], now: datetime) -> list[bool]:
-    with _seeking(connection) as driver:
-        rows = _finish(driver, ends, now)
-        driver.execute(AS_BEFORE, prepare=True)
-    return _written(rows.fetchall(), ends)
+    _, rows, _ = _together(connection, [SEEKING, _finish(ends, now), (AS_BEFORE, {})])
+    return _written(rows, ends)
 
 
 def finish_and_claim(
     connection: Connection, ends: Sequence[End], wanted: Claim, now: datetime
 ) -> tuple[list[bool], list[Run]]:
-    with _seeking(connection) as driver:
-        written = _finish(driver, ends, now)
-        claimed = _claim(driver, wanted, now)
-    return _written(written.fetchall(), ends), _runs(claimed.fetchall(), wanted, now)
+    steps = [SEEKING, _finish(ends, now), *_claim(wanted, now)]
+    _, written, *_, claimed = _together(connection, steps, commits=True)
+    return _written(written, ends), _runs(claimed, wanted, now)
 
 
-@contextmanager
-def _seeking(connection: Connection) -> Iterator[Any]:
-    """What is executed in here goes to the server in one journey. The connection of the driver."""
-    driver: Any = connection.connection.driver_connection
-    with driver.pipeline():
-        driver.execute(SEEKS, prepare=True)
-        yield driver
+def _together(connection: Connection, steps: Sequence[Step], *, commits: bool = False) -> list[Rows]:
+    """One journey: the beginning of the transaction goes with it, and its end where it `commits`."""
+    try:
+        return go(connection, steps, commits=commits)
+    except psycopg.Error as error:
+        if commits and is_lost(error):
+            went_with_commit(connection)
+        raise
 
 
-def _claim(driver: Any, wanted: Claim, now: datetime) -> Any:
+def is_lost(error: psycopg.Error) -> bool:
+    """Whether the connection broke, so that nobody knows what was carried out; else the server says that it was not.
+
+    What libpq itself finds has no SQLSTATE, nor has what the driver refuses before it sends anything.
+    """
+    if error.sqlstate is None:
+        return isinstance(error, psycopg.OperationalError)
+    return error.sqlstate.startswith(GONE)
+
+
+def _claim(wanted: Claim, now: datetime) -> list[Step]:
+    """The last gives what was claimed."""
     named = sorted({limit for limit in wanted.lanes.values() if limit is not None})
-    if named:
-        driver.execute(LIMITS, (_array(named),), prepare=True)
     values = _of_lanes(wanted.lanes, wanted.schedules) | {
-        "limits": _array(wanted.lanes.values()), "free": wanted.free, "token": wanted.token,
+        "limits": array(wanted.lanes.values()), "free": wanted.free, "token": wanted.token,
         "worker": wanted.worker_id, "now": now,
     }  # fmt: skip
-    return driver.execute(_CLAIMS[bool(named), wanted.schedules is not None], values, prepare=True)
+    step = _CLAIMS[bool(named), wanted.schedules is not None], values
+    return [(LIMITS, {"names": array(named)}), step] if named else [step]
 
 
-def _finish(driver: Any, ends: Sequence[End], now: datetime) -> Any:
-    states, results, errors, stalls, progress, ids, tokens = (_array(column) for column in zip(*ends, strict=True))
-    return driver.execute(FINISH, (now, states, results, errors, stalls, progress, ids, tokens), prepare=True)
-
-
-def _array(values: Iterable[object]) -> str:
-    """As PostgreSQL writes one. What the driver makes of a list takes several times as long."""
-    return f"{{{','.join([_element(value) for value in values])}}}"
-
-
-def _element(value: object) -> str:
-    if value is None:
-        return "NULL"
-    if isinstance(value, (int, float)):
-        return str(value)
-    text = str(value)
-    if text.isalnum() and text.upper() != "NULL":
-        return text
-    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
-    return f'"{escaped}"'
+def _finish(ends: Sequence[End], now: datetime) -> Step:
+    columns = dict(zip(COLUMNS, map(array, zip(*ends, strict=True)), strict=True))
+    return FINISH, columns | {"now": now}
 
 
 def _written(rows: Sequence[tuple[int]], ends: Sequence[End]) -> list[bool]:
@@ -207,7 +198,8 @@ def _written(rows: Sequence[tuple[int]], ends: Sequence[End]) -> list[bool]:
 
 
 def _runs(rows: Sequence[Sequence[Any]], wanted: Claim, now: datetime) -> list[Run]:
-    runs = [_as_run(row, wanted, now) for row in rows]
+    payloads = parsed([row[3] for row in rows])
+    runs = [_as_run(row, payload, wanted, now) for row, payload in zip(rows, payloads, strict=True)]
     runs.sort(key=_URGENCY)
     return runs
 
@@ -232,79 +224,6 @@ def next_due(connection: Connection, lanes: Lanes, schedules: frozenset[str] | N
     return due if due is None else due.astimezone(UTC)
 
 
-def insert_many(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> Sequence[int]:
-    """Of many, numbers are taken first, so that they can go by COPY, which is several times as quick and gives none
-    back."""
-    driver: Any = connection.connection.driver_connection
-    if len(rows) == 1:
-        return [_insert(driver, table, rows[0])]
-    sequence = f"pg_get_serial_sequence('{table.name}', 'id')"
-    numbers = driver.execute(f"SELECT nextval({sequence}) FROM generate_series(1, %s)", (len(rows),)).fetchall()
-    ids = [number for (number,) in numbers]
-    names = [name for name in rows[0] if any(row[name] is not None for row in rows)]  # the rest is NULL
-    columns = [_copied([row[name] for row in rows], name in _json_columns(table)) for name in names]
-    lines = map("\t".join, zip(map(str, ids), *columns, strict=True))
-    with driver.cursor().copy(f"COPY {table.name} (id, {', '.join(names)}) FROM STDIN") as copy:
-        copy.write("\n".join(lines))
-    return ids
-
-
-def _insert(driver: Any, table: Table, row: Mapping[str, Any]) -> int:
-    written = [compact_json(value) if name in _json_columns(table) else value for name, value in row.items()]
-    statement = f"INSERT INTO {table.name} ({', '.join(row)}) VALUES ({', '.join(['%s'] * len(row))}) RETURNING id"
-    with driver.pipeline():  # the beginning of the transaction goes with it
-        made = driver.execute(statement, written, prepare=True)
-    return int(made.fetchone()[0])
-
-
-@cache
-def _json_columns(table: Table) -> frozenset[str]:
-    """The driver knows no types of columns: JSON goes as text."""
-    return frozenset(column.name for column in table.columns if isinstance(column.type, JSON))
-
-
-def _copied(values: Sequence[Any], is_json: bool) -> Sequence[str]:
-    """A column as COPY reads it. What is the same in all rows is written once."""
-    first = values[0]
-    if all(value is first for value in values):
-        return [_text(first, is_json)] * len(values)
-    return [_text(value, is_json) for value in values]
-
-
-def _text(value: Any, is_json: bool) -> str:
-    if is_json:
-        value = compact_json(value)
-    elif value is None:
-        return "\\N"
-    text = str(value)
-    if "\\" in text or not text.isprintable():
-        return text.translate(_ESCAPED)
-    return text
-
-
-def counted(connection: Connection, table: Table) -> int:
-    cursor, sequence = _sequence(connection, table)
-    if sequence is None:
-        return 0
-    last, was_called = cursor.execute(f"SELECT last_value, is_called FROM {sequence}").fetchone()
-    return int(last) if was_called else 0
-
-
-def count_from(connection: Connection, table: Table, last: int) -> None:
-    cursor, sequence = _sequence(connection, table)
-    if sequence is not None:
-        cursor.execute("SELECT setval(%s, %s)", (sequence, last))
-
-
-def _sequence(connection: Connection, table: Table) -> tuple[Any, str | None]:
-    """Its name as SQL writes it, or None."""
-    column = table.autoincrement_column
-    cursor = _cursor(connection)
-    if column is None:
-        return cursor, None
-    return cursor, cursor.execute("SELECT pg_get_serial_sequence(%s, %s)", (table.name, column.name)).fetchone()[0]
-
-
 def _claim_statement(is_limited: bool, is_of_schedules: bool) -> str:
     only = ONLY_SCHEDULES if is_of_schedules else ""
     candidates = (LIMITED_CANDIDATES if is_limited else CANDIDATES).format(
@@ -318,25 +237,24 @@ def _claim_statement(is_limited: bool, is_of_schedules: bool) -> str:
 _CLAIMS = {(limited, of): _claim_statement(limited, of) for limited in (False, True) for of in (False, True)}
 _NEXT_DUE_OF_ALL = NEXT_DUE.format(only="")
 _NEXT_DUE_OF_SCHEDULES = NEXT_DUE.format(only=ONLY_SCHEDULES)
-_ESCAPED = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
+GONE = ("08", "57P")
 _URGENCY = attrgetter("priority", "run_at", "id")
-_parsed = json.JSONDecoder().decode  # `json.loads` looks first for what we never have
 
 
 def _of_lanes(lanes: Lanes, schedules: frozenset[str] | None) -> dict[str, Any]:
-    values = {"queues": _array(queue for queue, _ in lanes), "types": _array(name for _, name in lanes)}
-    return values if schedules is None else values | {"schedules": _array(sorted(schedules))}
+    values = {"queues": array(queue for queue, _ in lanes), "types": array(name for _, name in lanes)}
+    return values if schedules is None else values | {"schedules": array(sorted(schedules))}
 
 
-def _as_run(row: Sequence[Any], wanted: Claim, started_at: datetime) -> Run:
-    (job_id, kind, queue, payload, priority, attempt, max_attempts, number, stalls, policy, run_at, created_at,
+def _as_run(row: Sequence[Any], payload: Any, wanted: Claim, started_at: datetime) -> Run:
+    (job_id, kind, queue, _, priority, attempt, max_attempts, number, stalls, policy, run_at, created_at,
      project_id, schedule_name, scheduled_for) = row  # fmt: skip
     return Run(
-        job_id, kind, queue, _parsed(payload), priority, attempt, max_attempts, number, stalls, wanted.token,
+        job_id, kind, queue, payload, priority, attempt, max_attempts, number, stalls, wanted.token,
         wanted.worker_id, policy_from(policy), run_at, started_at, created_at, project_id, schedule_name, scheduled_for,
     )  # fmt: skip
 
 
 def _cursor(connection: Connection) -> Any:
     """The driver's own cursor, in the transaction of this connection."""
-    return connection.connection.driver_connection.cursor()  # type: ignore[union-attr]
+    return connection.connection.dbapi_connection.cursor()  # type: ignore[union-attr]

@@ -9,28 +9,28 @@ took nine times as long for a single job. `INDEXED BY` keeps stale or missing st
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
 from operator import attrgetter, itemgetter
 from typing import Any
 
-from sqlalchemy import Connection, Table
-from sqlalchemy.dialects.sqlite import insert
+from sqlalchemy import Connection
 
 from runner.domain.job import Run
 from runner.storage.dialects import Claim, End, Lanes
-from runner.storage.serial import policy_from
+from runner.storage.serial import parsed, policy_from
 
 # Not a row of values compared with another: SQLite walks from there to the next that is greater.
 NEXT_PRIORITY = """
 SELECT priority FROM background_jobs INDEXED BY jobs_claim
 WHERE status = 'pending' AND waiting_for IS NULL AND queue = ? AND type = ? AND priority > ?
 ORDER BY priority LIMIT 1"""
+# `? + 0`: a bare parameter as the limit is looked at by the planner, which then plans anew for each claim.
 DUE = """
 SELECT run_at, id FROM background_jobs INDEXED BY jobs_claim
 WHERE status = 'pending' AND waiting_for IS NULL AND queue = ? AND type = ? AND priority = ? AND run_at <= ? {only}
-ORDER BY run_at, id LIMIT ?"""
+ORDER BY run_at, id LIMIT ? + 0"""
 ONLY_SCHEDULES = "AND schedule_name IN (SELECT value FROM json_each(?))"
 FREE = """
 SELECT max - (SELECT count(*) FROM background_jobs WHERE status = 'running' AND limit_name = limits.name)
@@ -41,8 +41,8 @@ UPDATE background_jobs SET
   attempt = attempt + 1, progress = 0, current_step = NULL, message = NULL, limit_name = ?,
   unique_key = CASE WHEN unique_until = 'started' THEN NULL ELSE unique_key END
 WHERE id IN (SELECT value FROM json_each(?))
-RETURNING id, type, queue, payload, priority, attempt, max_attempts, run_number, stalls, claim_token, worker_id, policy,
-  run_at, created_at, project_id, schedule_name, scheduled_for"""
+RETURNING id, type, queue, payload, priority, attempt, max_attempts, run_number, stalls, policy, run_at,
+  created_at, project_id, schedule_name, scheduled_for"""
 FINISH = """
 UPDATE background_jobs SET
   status = ?1, result = ?2, error = ?3, stalls = ?4, progress = coalesce(?5, progress), completed_at = ?8,
@@ -97,7 +97,8 @@ def claim(connection: Connection, wanted: Claim, now: datetime) -> list[Run]:
         rows = cursor.execute(
             START, (wanted.token, wanted.worker_id, at, limit, f"[{','.join(map(str, ids))}]")
         ).fetchall()
-        runs += [_as_run(row, started_at) for row in rows]
+        payloads = parsed([row[3] for row in rows])
+        runs += [_as_run(row, payload, wanted, started_at) for row, payload in zip(rows, payloads, strict=True)]
     runs.sort(key=_URGENCY)
     return runs
 
@@ -140,34 +141,6 @@ def next_due(connection: Connection, lanes: Lanes, schedules: frozenset[str] | N
         values = (among, json.dumps(sorted(schedules)))
         found = _cursor(connection).execute(_NEXT_DUE_OF_SCHEDULES, values).fetchone()[0]
     return None if found is None else moment(found)
-
-
-def insert_many(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> Sequence[int]:
-    """AUTOINCREMENT counts up by one within a transaction that holds the write lock, so the last id tells them all;
-    asking for each with RETURNING takes twice as long."""
-    connection.execute(insert(table), rows)
-    last = int(connection.exec_driver_sql("SELECT last_insert_rowid()").scalar_one())
-    return range(last - len(rows) + 1, last + 1)
-
-
-def counted(connection: Connection, table: Table) -> int:
-    if not _has_counter(table):
-        return 0
-    found = _cursor(connection).execute("SELECT seq FROM sqlite_sequence WHERE name = ?", (table.name,)).fetchone()
-    return int(found[0]) if found else 0
-
-
-def count_from(connection: Connection, table: Table, last: int) -> None:
-    if not _has_counter(table):
-        return
-    cursor = _cursor(connection)
-    cursor.execute("DELETE FROM sqlite_sequence WHERE name = ?", (table.name,))  # where it has none yet, too
-    cursor.execute("INSERT INTO sqlite_sequence (name, seq) VALUES (?, ?)", (table.name, last))
-
-
-def _has_counter(table: Table) -> bool:
-    """Of other tables the next number is one above the highest."""
-    return bool(table.dialect_options["sqlite"]["autoincrement"])
 
 
 def _picked(
@@ -250,24 +223,23 @@ _DUE_OF_SCHEDULES = DUE.format(only=ONLY_SCHEDULES)
 _NEXT_DUE_OF_ALL = NEXT_DUE.format(only="")
 _NEXT_DUE_OF_SCHEDULES = NEXT_DUE.format(only=ONLY_OF_LANE)
 _URGENCY = attrgetter("priority", "run_at", "id")
-_parsed = json.JSONDecoder().decode  # `json.loads` looks first for what we never have
 
 
-def _as_run(row: Sequence[Any], started_at: datetime) -> Run:
-    (job_id, kind, queue, payload, priority, attempt, max_attempts, number, stalls, token, worker_id, policy, run_at,
-     created_at, project_id, schedule_name, scheduled_for) = row  # fmt: skip
+def _as_run(row: Sequence[Any], payload: Any, wanted: Claim, started_at: datetime) -> Run:
+    (job_id, kind, queue, _, priority, attempt, max_attempts, number, stalls, policy, run_at, created_at,
+     project_id, schedule_name, scheduled_for) = row  # fmt: skip
     due = moment(run_at)
     return Run(
-        job_id, kind, queue, _parsed(payload), priority, attempt, max_attempts, number, stalls, token, worker_id,
-        policy_from(policy), due, started_at, due if created_at == run_at else moment(created_at), project_id,
-        schedule_name, None if scheduled_for is None else moment(scheduled_for),
+        job_id, kind, queue, payload, priority, attempt, max_attempts, number, stalls, wanted.token,
+        wanted.worker_id, policy_from(policy), due, started_at, due if created_at == run_at else moment(created_at),
+        project_id, schedule_name, None if scheduled_for is None else moment(scheduled_for),
     )  # fmt: skip
 
 
 @lru_cache(maxsize=4)
 def stamp(when: datetime) -> str:
     """A time as SQLAlchemy stores it."""
-    return when.astimezone(UTC).replace(tzinfo=None).isoformat(" ", "microseconds")
+    return when.astimezone(UTC).isoformat(" ", "microseconds").removesuffix("+00:00")
 
 
 def moment(text: str) -> datetime:
@@ -276,4 +248,4 @@ def moment(text: str) -> datetime:
 
 def _cursor(connection: Connection) -> Any:
     """The driver's own cursor, in the transaction of this connection."""
-    return connection.connection.cursor()
+    return connection.connection.dbapi_connection.cursor()  # type: ignore[union-attr]

@@ -10,10 +10,11 @@ from typing import Any
 
 from sqlalchemy import Connection, bindparam, delete, select, update
 
-from runner.domain.access_rows import IdempotencyKey
+from runner.domain.access_rows import AuditEntry, IdempotencyKey
 from runner.domain.errors import Conflict
 from runner.domain.job import Enqueued, JobState, NewJob
 from runner.domain.job_rows import Job
+from runner.storage.access import note
 from runner.storage.database import Database, persistent
 from runner.storage.dialects import insert
 from runner.storage.enqueue import insert_jobs
@@ -43,10 +44,12 @@ class OnceStore:
         self._database = database
 
     @persistent
-    def enqueue(self, once: Once, jobs: Sequence[NewJob], now: datetime) -> list[Enqueued]:
+    def enqueue(
+        self, once: Once, jobs: Sequence[NewJob], now: datetime, audit: AuditEntry | None = None
+    ) -> list[Enqueued]:
         """The jobs of the first request with this key; all are duplicates where that was another one.
 
-        Raises Conflict where it had another body.
+        Only the first is audited, with the ids of what it made. Raises Conflict where it had another body.
         """
         with self._database.write() as connection:
             connection.execute(_FORGET, {"b_before": now - KEPT})
@@ -57,6 +60,7 @@ class OnceStore:
             made = insert_jobs(connection, jobs, now)
             mine = (KEYS.c.scope == once.scope, KEYS.c.key == once.key)
             connection.execute(update(KEYS).where(*mine).values(job_ids=[one.id for one in made]))
+            note(connection, audit, "as " + ", ".join(f"job {one.id}" for one in made))
             return made
 
 
@@ -74,4 +78,4 @@ def _made_before(connection: Connection, once: Once) -> list[Enqueued]:
     rows = connection.execute(select(JOBS.c.id, JOBS.c.status).where(JOBS.c.id.in_(ids)))
     states = {row.id: row.status for row in rows}
     # One that was pruned since had ended.
-    return [Enqueued(one, JobState(states.get(one, JobState.COMPLETED)), duplicate=True) for one in ids]
+    return [Enqueued(one, JobState(states.get(one, JobState.COMPLETED)), True, replayed=True) for one in ids]

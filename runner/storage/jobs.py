@@ -3,56 +3,43 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import (
     Connection,
     Select,
     bindparam,
     func,
-    insert,
     literal,
     literal_column,
     or_,
     select,
     text,
     tuple_,
-    update,
 )
 
-from runner.domain.errors import Conflict, NotFound
+from runner.domain.access_rows import AuditEntry
+from runner.domain.errors import NotFound, RunnerError
 from runner.domain.job import Enqueued, InFlight, JobState, NewJob
+from runner.domain.job import JobFilter as JobFilter
 from runner.domain.job_rows import Job, JobAttempt
+from runner.domain.revision import Revision
+from runner.storage.acts import Acted, cancel_jobs, hold_schedules, noted, retry_jobs
 from runner.storage.database import Database, persistent
-from runner.storage.dialects import hot
-from runner.storage.enqueue import insert_jobs
-from runner.storage.poke import mark
-from runner.storage.settling import promote
+from runner.storage.enqueue import insert_alone, insert_jobs
+from runner.storage.states import counts, newest_first
 
 JOBS = Job.__table__  # type: ignore[attr-defined]
 ATTEMPTS = JobAttempt.__table__  # type: ignore[attr-defined]
 FARTHEST = 10_000  # a place in the queue beyond this is not counted
-TERMINAL = (JobState.COMPLETED, JobState.FAILED, JobState.CANCELLED)
 
 
-@dataclass(frozen=True, slots=True)
-class JobFilter:
-    """Which jobs a listing shows: all conditions that are set hold. `q` is looked for in error, message and id.
+class Head(NamedTuple):
+    """Of a job, what says who may do what to it."""
 
-    `projects` are those that the caller may see at all; None: all, and jobs of none.
-    """
-
-    status: tuple[str, ...] = ()
-    type: tuple[str, ...] = ()
-    queue: str | None = None
-    schedule: str | None = None
-    project_id: str | None = None
-    since: datetime | None = None
-    until: datetime | None = None
-    q: str | None = None
-    projects: tuple[str, ...] | None = None
+    status: JobState
+    project_id: str | None
 
 
 class JobStore:
@@ -62,7 +49,16 @@ class JobStore:
         self._database = database
 
     def enqueue(self, job: NewJob, now: datetime) -> Enqueued:
-        return self.enqueue_many([job], now)[0]
+        """On disk when this returns."""
+        made = self.enqueue_under(None, job, now)
+        assert made is not None, "under whatever revision"
+        return made
+
+    @persistent
+    def enqueue_under(self, revision: Revision | None, job: NewJob, now: datetime) -> Enqueued | None:
+        """Where that revision is in force, which the job was made by; None where it is another, and nothing is done."""
+        with self._database.write() as connection:
+            return insert_alone(connection, job, now, revision, self._database.bell)
 
     @persistent
     def enqueue_many(self, jobs: Sequence[NewJob], now: datetime) -> list[Enqueued]:
@@ -80,26 +76,41 @@ class JobStore:
         with self._database.read() as connection:
             for start in range(0, len(job_ids), 1000):
                 statement = select(JOBS).where(JOBS.c.id.in_(job_ids[start : start + 1000])).order_by(JOBS.c.id)
-                found += [Job(**row) for row in connection.execute(statement).mappings()]
+                found += [Job.loaded(row) for row in connection.execute(statement).mappings()]
         return found
 
     def find(
         self, where: JobFilter, *, limit: int = 50, after: int | None = None, offset: int = 0
     ) -> tuple[list[Job], int | None]:
         """Newest first, and the cursor of the next page (`after` of the next call) or None at the end."""
-        statement = _filtered(select(JOBS), where).order_by(JOBS.c.id.desc()).limit(limit + 1).offset(offset)
+        statement = _filtered(select(JOBS), where).limit(limit + 1).offset(offset)
         if after is not None:
             statement = statement.where(JOBS.c.id < after)
         with self._database.read() as connection:
-            rows = [Job(**row) for row in connection.execute(statement).mappings()]
+            statement = newest_first(connection, statement, where.status)
+            rows = [Job.loaded(row) for row in connection.execute(statement).mappings()]
         return rows[:limit], rows[limit - 1].id if len(rows) > limit else None
+
+    def find_ids(self, where: JobFilter, *, limit: int, upto: int | None = None) -> list[int]:
+        """Newest first, from `upto` on: a job as a whole may be large."""
+        statement = _filtered(select(JOBS.c.id), where).limit(limit)
+        if upto is not None:
+            statement = statement.where(JOBS.c.id <= upto)
+        with self._database.read() as connection:
+            return list(connection.execute(newest_first(connection, statement, where.status)).scalars())
+
+    def heads(self, job_ids: Sequence[int]) -> dict[int, Head]:
+        """Of the jobs that exist, what says who may do what to them."""
+        with self._database.read() as connection:
+            found = connection.execute(_HEADS, {"b_ids": job_ids})
+            return {row.id: Head(JobState(row.status), row.project_id) for row in found}
 
     def in_claim_order(self, now: datetime, *, limit: int) -> list[Job]:
         """What is due, most urgent first: what workers would take, limits aside."""
         due = (JOBS.c.status == JobState.PENDING, JOBS.c.waiting_for.is_(None), JOBS.c.run_at <= now)
         statement = select(JOBS).where(*due).order_by(JOBS.c.priority, JOBS.c.run_at, JOBS.c.id).limit(limit)
         with self._database.read() as connection:
-            return [Job(**row) for row in connection.execute(statement).mappings()]
+            return [Job.loaded(row) for row in connection.execute(statement).mappings()]
 
     def count(self, where: JobFilter) -> int:
         with self._database.read() as connection:
@@ -122,36 +133,35 @@ class JobStore:
         )
         with self._database.read() as connection:
             for row in connection.execute(statement).mappings():
-                found[row["job_id"]].append(JobAttempt(**row))
+                found[row["job_id"]].append(JobAttempt.loaded(row))
         return found
 
-    @persistent
-    def cancel(self, job_id: int, now: datetime, reason: str = "cancelled by an operator") -> JobState:
+    def cancel(
+        self, job_id: int, now: datetime, reason: str = "cancelled by an operator", audit: AuditEntry | None = None
+    ) -> JobState:
         """Cancel a pending job at once, ask a running one to stop; the answer is the state it is in now."""
-        values = {"b_id": job_id, "b_now": now, "b_reason": reason}
-        with self._database.write() as connection:
-            fired_by = connection.execute(_FIRED_BY, values).scalar()
-            if fired_by is not None:
-                hot(connection).hold(connection, [fired_by])
-            if connection.execute(_CANCEL_PENDING, values).rowcount:
-                promote(connection, now)
-                return JobState.CANCELLED
-            if connection.execute(_CANCEL_RUNNING, values).rowcount:
-                mark(connection)
-                return JobState.RUNNING
-            job = _get(connection, job_id)
-        raise Conflict(f"job {job_id} is already {job.status}", f"runner jobs show {job_id}")
+        return _only(self.cancel_many([job_id], now, reason, [audit] if audit is not None else ()))
 
     @persistent
-    def retry(self, job_id: int, now: datetime) -> None:
-        """A finished job is pending again, with all its attempts; its history and its policy stay."""
+    def cancel_many(
+        self, job_ids: Sequence[int], now: datetime, reason: str, audit: Sequence[AuditEntry] = ()
+    ) -> list[Acted]:
+        """One transaction; of each what became of it. `audit` has an entry for each, or none."""
         with self._database.write() as connection:
-            job = _get(connection, job_id, select(JOBS).with_for_update())
-            if job.status not in TERMINAL:
-                raise Conflict(f"job {job_id} is {job.status}, not finished", f"runner jobs show {job_id}")
-            connection.execute(_KEEP_LAST_RUN, {"b_id": job_id})
-            connection.execute(_RETRY, {"b_id": job_id, "b_now": now})
-            mark(connection)
+            hold_schedules(connection, job_ids)
+            return noted(connection, cancel_jobs(connection, job_ids, now, reason), audit)
+
+    def retry(self, job_id: int, now: datetime, audit: AuditEntry | None = None) -> None:
+        """A finished job is pending again, with all its attempts; its history and its policy stay."""
+        _only(self.retry_many([job_id], now, [audit] if audit is not None else ()))
+
+    @persistent
+    def retry_many(
+        self, job_ids: Sequence[int], now: datetime, audit: Sequence[AuditEntry] = ()
+    ) -> list[Acted]:  # fmt: skip
+        """One transaction; of each what became of it. `audit` has an entry for each, or none."""
+        with self._database.write() as connection:
+            return noted(connection, retry_jobs(connection, job_ids, now), audit)
 
     def in_flight(self) -> dict[tuple[str, str | None], InFlight]:
         """Unfinished jobs by (type, schedule or None)."""
@@ -159,59 +169,18 @@ class JobStore:
             rows = connection.execute(_IN_FLIGHT).all()
         return {(row.type, row.schedule_name): InFlight(row.queued, row.retrying, row.running) for row in rows}
 
-    def counts(self) -> dict[str, int]:
+    def counts(self, where: JobFilter | None = None) -> dict[str, int]:
+        """How many are in each state: of all, by indexes alone; of those that a filter finds, by one walk."""
         with self._database.read() as connection:
-            found = {row.status: row.n for row in connection.execute(_COUNTS)}
+            if where is None:
+                return counts(connection)
+            statement = _filtered(select(JOBS.c.status, func.count().label("jobs")), where).group_by(JOBS.c.status)
+            found = {row.status: row.jobs for row in connection.execute(statement)}
         return {state.value: found.get(state.value, 0) for state in JobState}
 
 
-_BY_ID = select(JOBS)
-_FIRED_BY = select(JOBS.c.schedule_name).where(JOBS.c.id == bindparam("b_id"))
-_CANCEL_PENDING = (
-    update(JOBS)
-    .where(JOBS.c.id == bindparam("b_id"), JOBS.c.status == JobState.PENDING)
-    .values(
-        status=JobState.CANCELLED,
-        completed_at=bindparam("b_now"),
-        error=bindparam("b_reason"),
-        waiting_for=None,
-        unique_key=None,
-    )
-)
-_CANCEL_RUNNING = (
-    update(JOBS)
-    .where(JOBS.c.id == bindparam("b_id"), JOBS.c.status == JobState.RUNNING)
-    .values(
-        cancel_requested_at=func.coalesce(
-            JOBS.c.cancel_requested_at, bindparam("b_now", type_=JOBS.c.cancel_requested_at.type)
-        ),
-        cancel_reason=bindparam("b_reason"),
-    )
-)
-_KEEP_LAST_RUN = insert(ATTEMPTS).from_select(
-    ["job_id", "run_number", "attempt", "claim_token", "worker_id", "started_at", "finished_at", "outcome", "error"],
-    select(
-        JOBS.c.id, JOBS.c.run_number, JOBS.c.attempt, JOBS.c.claim_token, JOBS.c.worker_id, JOBS.c.started_at,
-        JOBS.c.completed_at, JOBS.c.status, JOBS.c.error,
-    ).where(JOBS.c.id == bindparam("b_id"), JOBS.c.claim_token.is_not(None)),
-)  # fmt: skip
-_RETRY = (
-    update(JOBS)
-    .where(JOBS.c.id == bindparam("b_id"), JOBS.c.completed_at.is_not(None))
-    .values(
-        status=JobState.PENDING,
-        run_at=bindparam("b_now"),
-        attempt=0,
-        stalls=0,
-        completed_at=None,
-        started_at=None,
-        result=None,
-        claim_token=None,
-        worker_id=None,
-        cancel_requested_at=None,
-        cancel_reason=None,
-    )
-)
+_HEADS = select(JOBS.c.id, JOBS.c.status, JOBS.c.project_id).where(JOBS.c.id.in_(bindparam("b_ids", expanding=True)))
+_BY_ID = select(JOBS).where(JOBS.c.id == bindparam("b_id"))
 _PLACE = tuple_(bindparam("b_priority", type_=JOBS.c.priority.type), bindparam("b_run_at", type_=JOBS.c.run_at.type),
                 bindparam("b_id", type_=JOBS.c.id.type))  # fmt: skip
 _AHEAD = select(func.count()).select_from(
@@ -226,7 +195,6 @@ _AHEAD = select(func.count()).select_from(
     .limit(bindparam("b_most"))
     .subquery()
 )  # fmt: skip
-_COUNTS = select(JOBS.c.status, func.count().label("n")).group_by(JOBS.c.status)
 _PENDING = JOBS.c.status == JobState.PENDING
 _IN_FLIGHT = (
     select(
@@ -241,25 +209,18 @@ _IN_FLIGHT = (
 )
 
 
-def cancel_jobs(connection: Connection, job_ids: Sequence[int], now: datetime, reason: str) -> None:
-    """Cancel what is pending of these jobs and ask what is running to stop, in the caller's transaction.
-
-    Call it after the jobs that wait for them were inserted: where nothing runs, these may start.
-    """
-    for job_id in job_ids:
-        values = {"b_id": job_id, "b_now": now, "b_reason": reason}
-        if not connection.execute(_CANCEL_PENDING, values).rowcount:
-            connection.execute(_CANCEL_RUNNING, values)
-    if job_ids:
-        mark(connection)
-        promote(connection, now)
+def _only(answers: Sequence[Acted]) -> JobState:
+    (answer,) = answers
+    if isinstance(answer, RunnerError):
+        raise answer
+    return answer
 
 
-def _get(connection: Connection, job_id: int, statement: Select[Any] = _BY_ID) -> Job:
-    row = connection.execute(statement.where(JOBS.c.id == job_id)).mappings().one_or_none()
+def _get(connection: Connection, job_id: int) -> Job:
+    row = connection.execute(_BY_ID, {"b_id": job_id}).mappings().one_or_none()
     if row is None:
         raise NotFound(f"there is no job {job_id}", "runner jobs list")
-    return Job(**row)
+    return Job.loaded(row)
 
 
 def _filtered(statement: Select[Any], where: JobFilter) -> Select[Any]:

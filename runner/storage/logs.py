@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from operator import attrgetter
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, bindparam, case, delete, func, insert, select, update
+from sqlalchemy import Connection, Integer, Select, bindparam, case, delete, func, insert, select, update
 
 from runner.domain.job import JobState, Run
 from runner.domain.job_rows import Job, JobLog, JobOutput
@@ -31,18 +31,19 @@ class LogStore:
             in_order = sorted(batch, key=attrgetter("run.id"))  # who locks several rows locks them in one order
             return {writes.run.id for writes in in_order if not write(connection, writes)}
 
-    def lines(self, job_id: int, *, after: int = 0, limit: int = 10_000) -> list[JobLog]:
-        """Lines of a job in order, those with an id above `after`."""
-        statement = select(LOGS).where(LOGS.c.job_id == job_id, LOGS.c.id > after).order_by(LOGS.c.id).limit(limit)
+    def lines(self, job_id: int, *, after: int = 0, limit: int = 10_000, run: int | None = None) -> list[JobLog]:
+        """Lines of a job in order, those with an id above `after`; with `run`, of that one."""
+        statement = _of_run(select(LOGS).where(LOGS.c.job_id == job_id, LOGS.c.id > after), run)
         with self._database.read() as connection:
-            return [JobLog(**row) for row in connection.execute(statement).mappings()]
+            rows = connection.execute(statement.order_by(LOGS.c.id).limit(limit)).mappings()
+            return [JobLog.loaded(row) for row in rows]
 
-    def newest(self, job_id: int, upto: int, limit: int) -> list[JobLog]:
-        """The last lines with an id of at most `upto`, in order."""
-        mine = select(LOGS).where(LOGS.c.job_id == job_id, LOGS.c.id <= upto)
+    def newest(self, job_id: int, upto: int, limit: int, run: int | None = None) -> list[JobLog]:
+        """The last lines with an id of at most `upto`, in order; with `run`, of that one."""
         with self._database.read() as connection:
-            rows = connection.execute(mine.order_by(LOGS.c.id.desc()).limit(limit)).mappings().all()
-        return [JobLog(**row) for row in reversed(rows)]
+            given = {"b_job": job_id, "b_upto": upto, "b_limit": limit}
+            rows = connection.execute(_of_run(_LAST, run), given).mappings().all()
+        return [JobLog.loaded(row) for row in reversed(rows)]
 
     def outputs(self, job_id: int) -> dict[str, tuple[str, bytes]]:
         """Name -> (media type, whole content) of what a job has shown."""
@@ -60,6 +61,12 @@ class LogStore:
             rows = connection.execute(statement).all()
         return (rows[-1].media_type, b"".join(row.data for row in rows)) if rows else None
 
+    def beginning(self, job_id: int, name: str, most: int) -> bytes:
+        """So many bytes of an output: it may be large, and grow by many pieces."""
+        values = {"b_job": job_id, "b_name": name, "b_most": most}
+        with self._database.read() as connection:
+            return b"".join(connection.execute(_BEGINNING, values).scalars())[:most]
+
     def output_sizes(self, job_id: int) -> list[OutputSize]:
         """What a job has shown, without reading it, in the order in which it began."""
         with self._database.read() as connection:
@@ -68,12 +75,22 @@ class LogStore:
             ]
 
 
+def _of_run(statement: Select[Any], run: int | None) -> Select[Any]:
+    return statement if run is None else statement.where(LOGS.c.run_number == run)
+
+
 class OutputSize(NamedTuple):
     name: str
     media_type: str
     bytes: int
 
 
+_LAST = (
+    select(LOGS)
+    .where(LOGS.c.job_id == bindparam("b_job"), LOGS.c.id <= bindparam("b_upto"))
+    .order_by(LOGS.c.id.desc())
+    .limit(bindparam("b_limit"))
+)
 _SIZES = (
     select(
         OUTPUTS.c.name, func.max(OUTPUTS.c.media_type).label("media_type"),
@@ -83,6 +100,18 @@ _SIZES = (
     .group_by(OUTPUTS.c.name)
     .order_by(func.min(OUTPUTS.c.id))
 )  # fmt: skip
+_SIZE = func.length(OUTPUTS.c.data)
+_PLACES = (
+    select(OUTPUTS.c.id, (func.sum(_SIZE).over(order_by=OUTPUTS.c.id) - _SIZE).label("begins"))
+    .where(OUTPUTS.c.job_id == bindparam("b_job"), OUTPUTS.c.name == bindparam("b_name"))
+    .subquery()
+)
+_BEGINNING = (
+    select(func.substr(OUTPUTS.c.data, 1, bindparam("b_most", type_=Integer)))
+    .join(_PLACES, _PLACES.c.id == OUTPUTS.c.id)
+    .where(_PLACES.c.begins < bindparam("b_most", type_=Integer))
+    .order_by(OUTPUTS.c.id)
+)
 _FENCE = (JOBS.c.id == bindparam("b_id"), JOBS.c.claim_token == bindparam("b_token"), JOBS.c.status == JobState.RUNNING)
 _PROGRESS = (
     update(JOBS)

@@ -2,7 +2,7 @@
 
 It is a hint and no more: payloads say nothing, a lost one costs a second look, and where a pooler swallows them all
 the workers look by themselves. A NOTIFY takes a lock of the whole database at its commit, so it is never part of a
-transaction of ours, and few are sent however many transactions there are.
+transaction of ours (though it may go to the server behind one), and few are sent however many transactions there are.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import psycopg
 
 from runner.storage.poke import CHANNEL, Bell
 
+STATEMENT = f"NOTIFY {CHANNEL}"
 GAP = 0.01  # seconds between two of ours
 LINGER = 1.0  # seconds without any, after which the thread that sends them ends
 PROOF = 3.0  # seconds in which a listener must hear its own trial
@@ -56,6 +57,15 @@ class NotifyBell(Bell):
                 self._thread = threading.Thread(target=self._serve, name="notify", daemon=True)
                 self._thread.start()
 
+    def along(self) -> str | None:
+        """Where nobody here listens: whom our own connection tells, who listens here need not hear again."""
+        if self._listeners or time.monotonic() - self._sent < GAP or not self._lock.acquire(blocking=False):
+            return None
+        self._sent = time.monotonic()
+        self._wanted.clear()
+        self._lock.release()
+        return STATEMENT
+
     def _serve(self) -> None:
         while True:
             self._wanted.wait(LINGER)
@@ -63,10 +73,12 @@ class NotifyBell(Bell):
                 if not self._wanted.is_set():
                     self._thread = None
                     return
-            time.sleep(GAP)  # what is committed meanwhile goes with this one
+            while (early := self._sent + GAP - time.monotonic()) > 0:  # what is committed meanwhile goes with this one
+                time.sleep(early)
             with self._lock:  # under which it is cleared, so that who closes waits for what is being sent
-                self._wanted.clear()
-                self._send()
+                if self._wanted.is_set():
+                    self._wanted.clear()
+                    self._send()
 
     def _send(self) -> None:
         """Under the lock. What does not go is not repeated: who listens looks by himself after a while."""
@@ -76,7 +88,7 @@ class NotifyBell(Bell):
                 self._connection = self._connect()
                 self.backend = self._connection.info.backend_pid
             try:
-                self._connection.execute(f"NOTIFY {CHANNEL}")
+                self._connection.execute(STATEMENT)
             except psycopg.Error:
                 self._connection.close()
                 raise

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,10 @@ from runner.domain.job import JobState
 from runner.domain.job_rows import Job
 from runner.domain.ledger import ScheduleSlot, ScheduleStatus, SlotOutcome
 from runner.domain.overview import (
+    DatabaseMark,
     EndedJob,
+    FiredJob,
+    LimitView,
     NextFire,
     Overview,
     QueueView,
@@ -21,14 +24,20 @@ from runner.domain.overview import (
     RunningJob,
     ScheduleSums,
     Skips,
+    SlotView,
     WorkerView,
     life,
 )
-from runner.domain.revision import ConfigRevision
+from runner.domain.pace import Pace
+from runner.domain.revision import ConfigRevision, Limit
 from runner.domain.worker import WorkerStatus
 from runner.storage.database import Database
+from runner.storage.pace import Paces
+from runner.storage.setup import HEAD
+from runner.storage.strips import last_jobs, strips
 
 JOBS = Job.__table__  # type: ignore[attr-defined]
+LIMITS = Limit.__table__  # type: ignore[attr-defined]
 REVISIONS = ConfigRevision.__table__  # type: ignore[attr-defined]
 SCHEDULES = ScheduleStatus.__table__  # type: ignore[attr-defined]
 SLOTS = ScheduleSlot.__table__  # type: ignore[attr-defined]
@@ -41,6 +50,7 @@ class Overviews:
     def __init__(self, database: Database, is_free: Callable[[Path], bool | None]) -> None:
         self._database = database
         self._is_free = is_free
+        self._paces = Paces(database)
 
     def look(self, now: datetime, *, fires: int = 5) -> Overview:
         with self._database.read() as connection:
@@ -73,9 +83,28 @@ class Overviews:
         with self._database.read() as connection:
             return [EndedJob(**row) for row in connection.execute(_ENDED, {"n": limit}).mappings()]
 
+    def limits(self) -> list[LimitView]:
+        """Each named limit, and how many of its jobs run."""
+        with self._database.read() as connection:
+            running = {row.limit_name: row.jobs for row in connection.execute(_RUNNING_BY_LIMIT)}
+            return [LimitView(row.name, row.max, running.get(row.name, 0)) for row in connection.execute(_LIMITS)]
+
+    def strips(self, names: Sequence[str], count: int) -> Mapping[str, Sequence[SlotView]]:
+        return strips(self._database, names, count)
+
+    def last_jobs(self, names: Sequence[str]) -> Mapping[str, FiredJob]:
+        return last_jobs(self._database, names)
+
+    def pace(self, now: datetime) -> Pace:
+        return self._paces.look(now)
+
+    def database(self) -> DatabaseMark:
+        sizes = self._database.sizes()
+        return DatabaseMark(self._database.server.name, HEAD, sizes["bytes"], sizes["wal_bytes"])
+
     def _workers(self, connection: Connection, revision: RevisionMark | None, now: datetime) -> list[WorkerView]:
         running = {row.worker_id: row.jobs for row in connection.execute(_RUNNING_BY_WORKER)}
-        rows = [WorkerStatus(**row) for row in connection.execute(_WORKERS).mappings()]
+        rows = [WorkerStatus.loaded(row) for row in connection.execute(_WORKERS).mappings()]
         return [self._seen(row, running.get(row.id, 0), revision, now) for row in rows]
 
     def _seen(self, row: WorkerStatus, running: int, revision: RevisionMark | None, now: datetime) -> WorkerView:
@@ -159,6 +188,12 @@ _RUNNING_BY_QUEUE = select(JOBS.c.queue, func.count().label("jobs")).where(_is(J
 _RUNNING_BY_WORKER = (
     select(JOBS.c.worker_id, func.count().label("jobs")).where(_is(JobState.RUNNING)).group_by(JOBS.c.worker_id)
 )
+_RUNNING_BY_LIMIT = (
+    select(JOBS.c.limit_name, func.count().label("jobs"))
+    .where(_is(JobState.RUNNING), JOBS.c.limit_name.is_not(None))
+    .group_by(JOBS.c.limit_name)
+)
+_LIMITS = select(LIMITS.c.name, LIMITS.c.max).order_by(LIMITS.c.name)
 _KIND = case(
     (SCHEDULES.c.retired_at.is_not(None), "retired"),
     (~SCHEDULES.c.enabled, "disabled"),

@@ -110,6 +110,11 @@ class Bell:
         """After the commit."""
         self.ring()
 
+    def along(self) -> str | None:
+        """A statement to send behind a transaction, on the same journey, that tells the others; None: they are told
+        by `tell`. What was to be told before goes with it."""
+        return None
+
     def listener(self) -> Listening | None:
         """What rings for the commits of other processes, until it is closed; None where each worker has a socket."""
         return None

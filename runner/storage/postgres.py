@@ -31,11 +31,12 @@ except ImportError as error:
         f"PostgreSQL needs psycopg, which cannot be imported: {error}", "pip install 'yaml-job-runner[postgres]'"
     ) from None
 
+from runner.storage.hot_postgres import is_lost
 from runner.storage.notify import NotifyBell  # which needs it too
 
 FAULTS = (DatabaseError, InterfaceError, psycopg.Error)
 OLDEST = 13
-TRUSTED = 0.5  # seconds for which a connection is taken for alive that was so
+ENDS_IDLE = 14  # the first version that may end idle sessions
 WRITERS = 8  # transactions at the same time in one process
 SENT = "runner.settings"  # a setting that means nothing: where it did not arrive, the others did not
 KEPT = 2  # connections of a kind that are kept open while nobody uses them
@@ -146,9 +147,8 @@ class Postgres:
     def begin(self, connection: Connection) -> None:
         """The driver begins with the first statement."""
 
-    def is_alive(self, connection: Connection, idle: float) -> bool:
-        """Asked where nobody has spoken to it for a while: the server may have gone and come meanwhile."""
-        return idle < TRUSTED or answers(connection.connection.driver_connection)
+    def is_alive(self, connection: Connection) -> bool:
+        return answers(connection.connection.dbapi_connection)
 
     def alone(self, connection: Connection) -> None:
         connection.execute(_ALONE, {"key": ALONE})
@@ -207,7 +207,7 @@ class Postgres:
 def _is_lost(context: ExceptionContext) -> None:
     """What the server has not said, libpq has: then no rollback is tried on it."""
     error = context.original_exception
-    if isinstance(error, psycopg.OperationalError) and error.sqlstate is None:
+    if isinstance(error, psycopg.Error) and error.sqlstate is None and is_lost(error):
         context.is_disconnect = True
 
 
@@ -219,10 +219,14 @@ def _text(url: URL) -> str:
 
 def _mind_the_pooler(connection: Any) -> bool:
     """Whether what we set for the session has arrived. A pooler that drops it may give each transaction to another
-    session, where a statement that was prepared is not known, or another one bears its name."""
-    (arrived,) = connection.execute(_ARRIVED).fetchone()
+    session, where a statement that was prepared is not known, or another one bears its name.
+
+    Our connections are idle as long as there is nothing to do: where the server ends such, ours are excepted.
+    """
+    asked = _ARRIVED_AND_STAYS if connection.info.server_version >= ENDS_IDLE * 10_000 else _ARRIVED
+    arrived, *_ = connection.execute(asked).fetchone()
     if not connection.autocommit:
-        connection.rollback()
+        connection.commit()
     if arrived is None:
         connection.prepare_threshold = None
     return arrived is not None
@@ -244,6 +248,9 @@ def answers(connection: Any) -> bool:
 
 
 _ARRIVED = f"SELECT current_setting('{SENT}', true)"
+_ARRIVED_AND_STAYS = f"""
+SELECT arrived, CASE WHEN arrived IS NOT NULL THEN set_config('idle_session_timeout', '0', false) END
+FROM current_setting('{SENT}', true) AS arrived"""
 _ALONE = text("SELECT pg_advisory_xact_lock(:key, hashtext(current_schema()))")
 _TABLES = text("SELECT tablename FROM pg_tables WHERE schemaname = current_schema()")
 _IS_THERE = """

@@ -6,6 +6,7 @@ from datetime import datetime
 
 from sqlalchemy import Select, delete, exists, func, select, tuple_, update
 
+from runner.domain.access_rows import AuditEntry
 from runner.domain.job import JobState
 from runner.domain.job_rows import Job, JobAttempt, JobLog, JobOutput
 from runner.domain.ledger import ScheduleSlot
@@ -21,6 +22,7 @@ OUTPUTS = JobOutput.__table__  # type: ignore[attr-defined]
 SLOTS = ScheduleSlot.__table__  # type: ignore[attr-defined]
 REVISIONS = ConfigRevision.__table__  # type: ignore[attr-defined]
 WORKERS = WorkerStatus.__table__  # type: ignore[attr-defined]
+AUDIT = AuditEntry.__table__  # type: ignore[attr-defined]
 
 PARTS = ((LOGS, (LOGS.c.id,)), (OUTPUTS, (OUTPUTS.c.id,)), (ATTEMPTS, (ATTEMPTS.c.job_id, ATTEMPTS.c.run_number)))
 TEXTS = 20  # revisions at a time: their texts are large
@@ -86,6 +88,12 @@ class PruneStore:
         with self._database.write(durable=False) as connection:
             emptied = update(REVISIONS).where(REVISIONS.c.number.in_(going)).values(source="", body="")
             return connection.execute(emptied).rowcount
+
+    def audit(self, before: datetime, *, batch: int = 500) -> int:
+        """What was done over HTTP before that time, the oldest first."""
+        some = select(AUDIT.c.id).where(AUDIT.c.at < before).order_by(AUDIT.c.at).limit(batch)
+        with self._database.write(durable=False) as connection:
+            return connection.execute(delete(AUDIT).where(AUDIT.c.id.in_(some))).rowcount
 
     def workers(self, before: datetime, *, batch: int = 500) -> int:
         """Rows of workers that nobody has heard of since, and that hold no job."""

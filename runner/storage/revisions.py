@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import Connection, delete, insert, select, update
 
 from runner.domain.applying import RowChange, row_changes
-from runner.domain.errors import StaleRevision
+from runner.domain.errors import NotFound, StaleRevision
 from runner.domain.job_rows import Job
 from runner.domain.ledger import ScheduleSlot, ScheduleStatus
 from runner.domain.revision import ConfigRevision, Limit, Revision
@@ -47,6 +47,11 @@ class RevisionStore:
         with self._database.read() as connection:
             return current(connection)
 
+    def in_force(self) -> Revision:
+        """The same for who cannot do without. Raises NotFound where there is none."""
+        with self._database.read() as connection:
+            return in_force(connection)
+
     def knows(self, sha256: str) -> bool:
         """Whether a file of that content was applied, ever."""
         statement = select(REVISIONS.c.number).where(REVISIONS.c.sha256 == sha256).limit(1)
@@ -56,7 +61,7 @@ class RevisionStore:
     def history(self, limit: int = 20) -> list[ConfigRevision]:
         statement = select(REVISIONS).order_by(REVISIONS.c.number.desc()).limit(limit)
         with self._database.read() as connection:
-            return [ConfigRevision(**row) for row in connection.execute(statement).mappings()]
+            return [ConfigRevision.loaded(row) for row in connection.execute(statement).mappings()]
 
     @persistent
     def apply(self, edit: Edit, now: datetime, *, lookback: timedelta = timedelta(0)) -> tuple[int, list[RowChange]]:
@@ -71,7 +76,7 @@ class RevisionStore:
                 raise StaleRevision("another process applied a revision since this plan was made", "runner plan")
             # Locked: a slot that is fired meanwhile would move what we have read.
             found = connection.execute(select(SCHEDULES).order_by(SCHEDULES.c.name).with_for_update())
-            rows = [ScheduleStatus(**row) for row in found.mappings()]
+            rows = [ScheduleStatus.loaded(row) for row in found.mappings()]
             known = {row.name: schedule_from(row.spec) for row in rows}
             changes = row_changes(rows, known, edit.definitions, now, lookback=lookback)
             if before is not None and same(before.definitions, edit.definitions) and not changes:
@@ -98,6 +103,19 @@ def current(connection: Connection) -> Revision | None:
         _parsed.clear()
         _parsed[number, sha256, applied_at] = known
     return known
+
+
+def in_force(connection: Connection) -> Revision:
+    """See `RevisionStore.in_force`."""
+    found = current(connection)
+    if found is None:
+        raise NotFound("the database holds no revision yet, so it knows no job types", "runner apply")
+    return found
+
+
+def is_in_force(connection: Connection, revision: Revision) -> bool:
+    newest = connection.execute(_NEWEST).one_or_none()
+    return newest is not None and tuple(newest) == (revision.number, revision.sha256, revision.applied_at)
 
 
 # Parsing a large revision costs milliseconds; an enqueue must not pay for it each time.

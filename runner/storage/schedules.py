@@ -9,16 +9,18 @@ from typing import Any
 
 from sqlalchemy import Connection, Select, and_, func, or_, select, update
 
+from runner.domain.access_rows import AuditEntry
 from runner.domain.errors import Conflict, NotFound
 from runner.domain.firing import Blocker, Decision, Firing, remainder
 from runner.domain.job import Enqueued, NewJob
 from runner.domain.job_rows import Job
 from runner.domain.ledger import ScheduleSlot, ScheduleStatus, SlotOutcome
 from runner.domain.timing import timing
+from runner.storage.access import note
+from runner.storage.acts import cancel_jobs
 from runner.storage.database import Database, persistent
 from runner.storage.dialects import hot, insert
 from runner.storage.enqueue import insert_jobs
-from runner.storage.jobs import cancel_jobs
 from runner.storage.poke import mark
 from runner.storage.serial import schedule_from
 from runner.storage.settling import promote
@@ -51,7 +53,7 @@ class ScheduleStore:
         if not retired:
             statement = statement.where(SCHEDULES.c.retired_at.is_(None))
         with self._database.read() as connection:
-            return [ScheduleStatus(**row) for row in connection.execute(statement).mappings()]
+            return [ScheduleStatus.loaded(row) for row in connection.execute(statement).mappings()]
 
     def get(self, name: str) -> ScheduleStatus:
         with self._database.read() as connection:
@@ -106,6 +108,7 @@ class ScheduleStore:
         name: str,
         now: datetime,
         admit: Callable[[ScheduleStatus, Sequence[Blocker]], tuple[NewJob, tuple[int, ...]]],
+        audit: AuditEntry | None = None,
     ) -> Enqueued:
         """Run a schedule by hand: no ledger row. `admit` gives the job and what it replaces, or raises Conflict."""
         with self._database.write() as connection:
@@ -114,10 +117,14 @@ class ScheduleStore:
             enqueued = insert_jobs(connection, [job], now)[0]
             cancel_jobs(connection, cancels, now, f"replaced by a run of {name} by hand")
             connection.execute(update(SCHEDULES).where(SCHEDULES.c.name == name).values(last_run=now))
+            note(connection, audit, f"job {enqueued.id}")
             return enqueued
 
     @persistent
-    def backfill(self, name: str, decisions: Sequence[Decision], make_job: MakeJob, now: datetime) -> Fired:
+    def backfill(
+        self, name: str, decisions: Sequence[Decision], make_job: MakeJob, now: datetime,
+        audit: AuditEntry | None = None,
+    ) -> Fired:  # fmt: skip
         """Enqueue slots of the past that were not: skipped rows become `enqueued`, `enqueued` ones stay."""
         with self._database.write() as connection:
             row = _held(connection, name)
@@ -127,15 +134,22 @@ class ScheduleStore:
             _make_room(connection, row, there, missing)
             slots = _decide_slots(connection, name, missing, make_job, now)
             promote(connection, now)
+            note(connection, audit, f"{sum(slot.job_id is not None for slot in slots)} jobs")
             return Fired(name, tuple(slots))
 
-    def pause(self, name: str, now: datetime, *, by: str, reason: str | None) -> ScheduleStatus:
-        return self._set(name, paused_at=now, paused_by=by, pause_reason=reason)
+    @persistent
+    def pause(
+        self, name: str, now: datetime, *, by: str, reason: str | None, audit: AuditEntry | None = None
+    ) -> ScheduleStatus:
+        with self._database.write() as connection:
+            _held(connection, name)
+            values = {"paused_at": now, "paused_by": by, "pause_reason": reason}
+            connection.execute(update(SCHEDULES).where(SCHEDULES.c.name == name).values(values))
+            note(connection, audit)
+            return _get(connection, name)
 
     @persistent
-    def resume(
-        self, name: str, now: datetime, next_run: Callable[[ScheduleStatus], datetime | None] | None = None
-    ) -> ScheduleStatus:
+    def resume(self, name: str, now: datetime, *, audit: AuditEntry | None = None) -> ScheduleStatus:
         """End a pause. What was missed meanwhile is not made up: the cursor becomes now."""
         with self._database.write() as connection:
             row = _held(connection, name)
@@ -146,17 +160,11 @@ class ScheduleStore:
                 "paused_by": None,
                 "pause_reason": None,
                 "cursor": now,
-                "next_run": next_run(row) if next_run is not None else _next_after(row, now),
+                "next_run": _next_after(row, now),
             }
             connection.execute(update(SCHEDULES).where(SCHEDULES.c.name == name).values(values))
             mark(connection)
-            return _get(connection, name)
-
-    @persistent
-    def _set(self, name: str, **values: Any) -> ScheduleStatus:
-        with self._database.write() as connection:
-            _held(connection, name)
-            connection.execute(update(SCHEDULES).where(SCHEDULES.c.name == name).values(values))
+            note(connection, audit)
             return _get(connection, name)
 
     @persistent
@@ -169,15 +177,19 @@ class ScheduleStore:
                 changed += connection.execute(update(SCHEDULES).where(guard).values(next_run=new)).rowcount
         return changed
 
-    def history(self, name: str | None = None, *, limit: int = 50) -> list[ScheduleSlot]:
-        """The ledger, newest slot first."""
+    def history(
+        self, name: str | None = None, *, limit: int = 50, among: Sequence[str] | None = None
+    ) -> list[ScheduleSlot]:
+        """The ledger, newest slot first; of these schedules only, where they are named."""
         statement = select(SLOTS).order_by(SLOTS.c.slot.desc(), SLOTS.c.schedule_name).limit(limit)
+        if among is not None:
+            statement = statement.where(SLOTS.c.schedule_name.in_(among))
         if name is not None:
             statement = statement.where(SLOTS.c.schedule_name == name)
         with self._database.read() as connection:
             if name is not None:
                 _get(connection, name)
-            return [ScheduleSlot(**row) for row in connection.execute(statement).mappings()]
+            return [ScheduleSlot.loaded(row) for row in connection.execute(statement).mappings()]
 
 
 def _next_after(row: ScheduleStatus, now: datetime) -> datetime | None:
@@ -201,7 +213,7 @@ def _take(connection: Connection, name: str) -> ScheduleStatus | None:
     if row is None:
         _get(connection, name)
         return None
-    return ScheduleStatus(**row)
+    return ScheduleStatus.loaded(row)
 
 
 def _held(connection: Connection, name: str) -> ScheduleStatus:
@@ -215,7 +227,7 @@ def _get(connection: Connection, name: str, statement: Select[Any] = _ROW) -> Sc
     row = connection.execute(statement.where(SCHEDULES.c.name == name)).mappings().one_or_none()
     if row is None:
         raise NotFound(f"there is no schedule {name!r} in the database", "runner schedules list")
-    return ScheduleStatus(**row)
+    return ScheduleStatus.loaded(row)
 
 
 def _decide_slots(
@@ -272,7 +284,7 @@ def _rows_between(connection: Connection, name: str, decisions: Sequence[Decisio
     first, last = decisions[0].slot, decisions[-1].slot
     inside = or_(SLOTS.c.slot.between(first, last), and_(SLOTS.c.slot > last, SLOTS.c.first_slot <= last))
     statement = select(SLOTS).where(SLOTS.c.schedule_name == name, inside)
-    return [ScheduleSlot(**row) for row in connection.execute(statement).mappings()]
+    return [ScheduleSlot.loaded(row) for row in connection.execute(statement).mappings()]
 
 
 def _make_room(

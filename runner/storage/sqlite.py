@@ -6,6 +6,7 @@ Durable writes (`synchronous=FULL`), relaxed writes (`NORMAL`: a power cut may l
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 import stat
 import threading
@@ -62,9 +63,9 @@ class Sqlite:
 
     def begin(self, connection: Connection) -> None:
         """Take the write lock, by the driver itself: SQLAlchemy's own begin and commit cost as much as a claim."""
-        connection.connection.driver_connection.execute(BEGIN_WRITE)  # type: ignore[union-attr]
+        connection.connection.dbapi_connection.execute(BEGIN_WRITE)  # type: ignore[union-attr]
 
-    def is_alive(self, connection: Connection, idle: float) -> bool:
+    def is_alive(self, connection: Connection) -> bool:
         return True
 
     def alone(self, connection: Connection) -> None:
@@ -74,7 +75,7 @@ class Sqlite:
         """Which file is there now, by device and inode. An empty file is no database yet; what cannot be looked at is
         there: SQLite says what is wrong with it."""
         try:
-            found = self.file.stat()
+            found = os.stat(self.place)  # noqa: PTH116 - asked at each transaction
         except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError:
@@ -90,7 +91,7 @@ class Sqlite:
 
     def version(self, connection: Connection) -> int:
         """SQLite's own number, by the bare driver: a tenth of the time, for who asks at every wake-up."""
-        bare = connection.connection.driver_connection
+        bare = connection.connection.dbapi_connection
         return int(bare.execute("PRAGMA data_version").fetchone()[0])  # type: ignore[union-attr]
 
     def check(self) -> None:
@@ -159,12 +160,12 @@ def engine(
         return made
     begin = BEGIN_WRITE if write else "BEGIN"
 
-    @event.listens_for(made, "begin")
     def start(connection: Any) -> None:
-        bare = connection.connection.driver_connection
+        bare = connection.dbapi_connection
         if not bare.in_transaction:  # which `Sqlite.begin` has begun
             bare.execute(begin)
 
+    made.dialect.do_begin = start  # type: ignore[assignment, method-assign]  # an event would be asked about at each statement
     return made
 
 

@@ -30,11 +30,12 @@ class WorkerStore:
     @persistent
     def beat(
         self, worker_id: str, now: datetime, config_sha256: str | None = None, config_revision: int | None = None,
-        config_problem: str | None = None,
+        config_problem: str | None = None, concurrency: int | None = None, stalled_after: float | None = None,
     ) -> bool:  # fmt: skip
         """Say that the worker lives; False where its row is gone, that is, where it was taken for dead.
 
-        A problem of its file keeps the time at which it was first told, and is gone when the beat tells none.
+        What is None stays as it is. A problem of its file keeps the time at which it was first told, and is gone when
+        the beat tells none.
         """
         told = WORKERS.c.config_problem_at
         first_told = case((WORKERS.c.config_problem == config_problem, told), else_=literal(now, told.type))
@@ -45,8 +46,8 @@ class WorkerStore:
             "config_problem": config_problem,
             "config_problem_at": None if config_problem is None else first_told,
         }
-        if config_sha256 is not None:
-            values["config_sha256"] = config_sha256
+        given = {"config_sha256": config_sha256, "concurrency": concurrency, "stalled_after": stalled_after}
+        values |= {name: value for name, value in given.items() if value is not None}
         with self._database.write(durable=False, urgent=True) as connection:
             return connection.execute(update(WORKERS).where(WORKERS.c.id == worker_id).values(values)).rowcount == 1
 
@@ -59,14 +60,14 @@ class WorkerStore:
     def all(self) -> list[WorkerStatus]:
         with self._database.read() as connection:
             rows = connection.execute(select(WORKERS).order_by(WORKERS.c.started_at, WORKERS.c.id)).mappings()
-            return [WorkerStatus(**row) for row in rows]
+            return [WorkerStatus.loaded(row) for row in rows]
 
     def census(self) -> tuple[list[WorkerStatus], set[str]]:
         """All workers, and the ids that running jobs name though no such worker is known; as of one moment, in which
         no worker is unknown that is about to make itself known: it does before its first claim."""
         with self._database.read() as connection:
             rows = connection.execute(_CENSUS).mappings().all()
-        known = [WorkerStatus(**{name: row[name] for name in _NAMES}) for row in rows if row["id"] is not None]
+        known = [WorkerStatus.loaded({name: row[name] for name in _NAMES}) for row in rows if row["id"] is not None]
         return known, {row["named"] for row in rows if row["id"] is None}
 
     def heartbeats(self, worker_ids: Sequence[str]) -> dict[str, datetime]:

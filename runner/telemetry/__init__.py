@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from runner.domain.job import Run
 from runner.domain.lifecycle import Transition
@@ -16,16 +16,14 @@ if TYPE_CHECKING:  # processes of handlers import this module: its rows would co
     from runner.domain.ledger import ScheduleSlot
 
 
-@dataclass(frozen=True, slots=True)
-class JobStarted:
-    """A claimed job was handed to its handler."""
+class JobStarted(NamedTuple):
+    """A claimed job was handed to its handler. A tuple, as the run: thousands are made each second."""
 
     run: Run
     at: datetime
 
 
-@dataclass(frozen=True, slots=True)
-class JobSettled:
+class JobSettled(NamedTuple):
     """The end of a run is on disk."""
 
     run: Run
@@ -161,11 +159,36 @@ class ConfigRejected:
 
 
 @dataclass(frozen=True, slots=True)
+class SettingsChanged:
+    """A running process goes by other values of the file: what each was, and is."""
+
+    changed: Mapping[str, tuple[Any, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class SettingsKept:
+    """The file says something else, and these stay: their value, and where it came from. `is_refused`: else they would
+    not go together."""
+
+    kept: Mapping[str, tuple[Any, str]]
+    reason: str
+    is_refused: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class LateBeat:
     """A heartbeat came so many seconds after the one before it, though it was due after `expected`."""
 
     seconds: float
     expected: float
+
+
+@dataclass(frozen=True, slots=True)
+class ClockOff:
+    """This machine's clock is that far from the database's, by which all go: behind it where `seconds` is above zero.
+    Zero: they agree again."""
+
+    seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +207,10 @@ ServiceEvent = (
     | LoopDied
     | ConfigApplied
     | ConfigRejected
+    | SettingsChanged
+    | SettingsKept
     | LateBeat
+    | ClockOff
     | TracesUnavailable
 )
 Event = JobStarted | JobSettled | ClaimLost | JobProgressed | SlotsDecided | FiringFailed | WorkerRescued | ServiceEvent
@@ -216,14 +242,16 @@ class inside:  # noqa: N801 - used as a word: with inside(run)
 
 class Events:
     """A list of subscribers, each told of every event, but of the kinds that it ignores, in the thread where it
-    happened."""
+    happened. With `only`, of these kinds alone: a call costs more than what most of them do with a job."""
 
     def __init__(self) -> None:
-        self._subscribers: list[tuple[Emit, frozenset[type]]] = []
+        self._subscribers: list[tuple[Emit, Callable[[type], bool]]] = []
         self._of_kind: dict[type, tuple[Emit, ...]] = {}
 
-    def subscribe(self, subscriber: Emit, ignores: Collection[type] = ()) -> None:
-        self._subscribers.append((subscriber, frozenset(ignores)))
+    def subscribe(
+        self, subscriber: Emit, ignores: Collection[type] = (), only: Collection[type] | None = None
+    ) -> None:  # fmt: skip
+        self._subscribers.append((subscriber, lambda kind: kind not in ignores and (only is None or kind in only)))
         self._of_kind = {}
 
     def forget(self, subscriber: Emit) -> None:
@@ -234,6 +262,6 @@ class Events:
         kind = type(event)
         told = self._of_kind.get(kind)
         if told is None:
-            told = self._of_kind[kind] = tuple(one for one, ignores in self._subscribers if kind not in ignores)
+            told = self._of_kind[kind] = tuple(one for one, wants in self._subscribers if wants(kind))
         for subscriber in told:
             subscriber(event)

@@ -75,7 +75,7 @@ class Logs:
         self.sink.msg(self.render(None, level, entry))
 
     def _is_told(self, loudness: str, event: Event) -> bool:
-        if self._level == "info" and loudness == "info" and isinstance(event, JobSettled):
+        if self._level == loudness == "info" and isinstance(event, JobSettled):
             return self._flood.admits(event.run.type)
         return LEVELS.index(loudness) >= LEVELS.index(self._level)
 

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
+import threading
 from collections import Counter as CounterOf
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
 from wsgiref.simple_server import WSGIServer
 
 from prometheus_client import (
     CollectorRegistry,
-    Counter,
     Gauge,
-    Histogram,
     ProcessCollector,
-    disable_created_metrics,
     generate_latest,
     start_http_server,
 )
@@ -23,50 +21,65 @@ from prometheus_client.registry import Collector
 from runner import telemetry as told
 from runner.domain.depth import QueueDepth
 from runner.domain.errors import RunnerError, UsageError
-from runner.domain.job import Run
-from runner.domain.lifecycle import Transition
 from runner.domain.schedule import Definitions
-from runner.telemetry.series import Known, Series
+from runner.telemetry.tallies import Known, Spread, Tally
 
-BUCKETS = (0.01, 0.05, 0.1, 0.5, 1, 2, 5, 10, 30, 60, 300, 900, 3600)  # seconds
+HEARD = 64  # events that may wait to be counted: they hold payloads
 
 Depths = Callable[[], Sequence[QueueDepth]]
 
 
 class Metrics:
-    """A subscriber: `events.subscribe(metrics.tell)`. The callables are asked at each scrape, in its thread."""
+    """A subscriber: `events.subscribe(metrics.tell)`. The callables are asked at each scrape, in its thread.
+
+    Events are only put down as they happen, in whatever thread, and counted many at a time, or when they are asked for.
+    """
 
     def __init__(self, version: str, depths: Depths, leaked_threads: Callable[[], int] = lambda: 0) -> None:
         self.leaked_threads = leaked_threads
-        disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = CollectorRegistry()
         self._known = Known()
+        self._heard: deque[told.Event] = deque()
+        self._counting = threading.Lock()
         self._running: set[tuple[int, str]] = set()  # those that were claimed together share a token
-        series, one = self._series, self._one
-        self._started = series(Counter, "runner_jobs_started", "Runs that were started.", "type", "queue")
-        self._settled = series(Counter, "runner_jobs_settled", "Ends of runs that were written.", "type", "outcome")
-        self._duration = series(Histogram, "runner_job_duration_seconds", "From start to end of a run.", "type")
-        self._wait = series(Histogram, "runner_job_wait_seconds", "From when a job was due to its start.", "type")
-        self._slots = series(Counter, "runner_slots", "Fire times that were decided.", "schedule", "outcome")
-        self._ticks = series(Counter, "runner_ticks_failed", "Ticks of a duty that raised.", "loop")
-        self._lost = one(Counter, "runner_claims_lost", "Runs whose outcome was not taken.")
-        self._rescued = one(Counter, "runner_workers_rescued", "Dead workers whose jobs were rescued.")
-        self._late = one(Counter, "runner_heartbeats_late", "Heartbeats that came too late.")
-        self._config_ok = one(Gauge, "runner_config_ok", "1 where the file as it is now is in force, else 0.")
-        self._revision = one(Gauge, "runner_config_revision", "The revision in force.")
-        one(Gauge, "runner_jobs_running", "Runs of this process.").set_function(lambda: len(self._running))
-        one(Gauge, "runner_leaked_threads", "Handlers that were given up and go on.").set_function(self._leaked)
-        series(Gauge, "runner_build_info", "The version, as a label.", "version").of(version).set(1)
+        self._started = self._tally("runner_jobs_started", "Runs that were started.", "type", "queue")
+        self._settled = self._tally("runner_jobs_settled", "Ends of runs that were written.", "type", "outcome")
+        self._duration = self._spread("runner_job_duration_seconds", "From start to end of a run.", "type")
+        self._wait = self._spread("runner_job_wait_seconds", "From when a job was due to its start.", "type")
+        self._slots = self._tally("runner_slots", "Fire times that were decided.", "schedule", "outcome")
+        self._ticks = self._tally("runner_ticks_failed", "Ticks of a duty that raised.", "loop")
+        self._lost = self._tally("runner_claims_lost", "Runs whose outcome was not taken.")
+        self._rescued = self._tally("runner_workers_rescued", "Dead workers whose jobs were rescued.")
+        self._late = self._tally("runner_heartbeats_late", "Heartbeats that came too late.")
+        for one in (self._lost, self._rescued, self._late):
+            one.add((), 0)
+        self._config_ok = self._gauge("runner_config_ok", "1 where the file as it is now is in force, else 0.")
+        self._revision = self._gauge("runner_config_revision", "The revision in force.")
+        running = self._gauge("runner_jobs_running", "Runs of this process.")
+        running.set_function(self._number_running)
+        leaked = self._gauge("runner_leaked_threads", "Handlers that were given up and go on.")
+        leaked.set_function(self._leaked)
+        self._gauge("runner_build_info", "The version, as a label.", "version").labels(version).set(1)
         self._config_ok.set(1)
         self.registry.register(_Depths(depths, self._known))
         ProcessCollector(registry=self.registry)
 
-    def _one(self, kind: type[Any], name: str, text: str) -> Any:
-        return kind(name, text, registry=self.registry)
+    def _tally(self, name: str, text: str, *labels: str) -> Tally:
+        made = Tally(name, text, labels, self._known, self._count)
+        self.registry.register(made)
+        return made
 
-    def _series(self, kind: type[Any], name: str, text: str, *labels: str) -> Series:
-        more = {"buckets": BUCKETS} if kind is Histogram else {}
-        return Series(kind(name, text, labels, registry=self.registry, **more), labels, self._known)
+    def _spread(self, name: str, text: str, label: str) -> Spread:
+        made = Spread(name, text, label, self._known, self._count)
+        self.registry.register(made)
+        return made
+
+    def _gauge(self, name: str, text: str, *labels: str) -> Gauge:
+        return Gauge(name, text, labels, registry=self.registry)
+
+    def _number_running(self) -> int:
+        self._count()
+        return len(self._running)
 
     def _leaked(self) -> int:
         return self.leaked_threads()
@@ -77,32 +90,50 @@ class Metrics:
 
     def know(self, definitions: Definitions) -> None:
         """The names that may be labels: call it wherever a file comes into force. Series of other names end."""
-        self._known.know(definitions)
-        for series in (self._started, self._settled, self._duration, self._wait, self._slots):
-            series.forget()
-        for name, job_type in definitions.job_types.items():
-            self._started.of(name, job_type.queue)
-            for outcome in ("completed", "failed", "cancelled"):
-                self._settled.of(name, outcome)
+        self._count()
+        with self._counting:
+            self._known.know(definitions)
+            for series in (self._started, self._settled, self._duration, self._wait, self._slots):
+                series.forget()
+            for name, job_type in definitions.job_types.items():
+                self._started.add((name, job_type.queue), 0)
+                for outcome in ("completed", "failed", "cancelled"):
+                    self._settled.add((name, outcome), 0)
 
     def tell(self, event: told.Event) -> None:
+        self._heard.append(event)
+        if len(self._heard) > HEARD:
+            self._count(waits=False)
+
+    def _count(self, *, waits: bool = True) -> None:
+        """What was heard so far. Where another thread is at it and nobody waits, that one does it."""
+        if self._counting.acquire(blocking=waits):
+            try:
+                for _ in range(len(self._heard)):
+                    event = self._heard.popleft()
+                    if isinstance(event, told.JobStarted):
+                        self._start(event)
+                    elif isinstance(event, told.JobSettled):
+                        self._settle(event)
+                    else:
+                        self._take(event)
+            finally:
+                self._counting.release()
+
+    def _take(self, event: told.Event) -> None:
         match event:
-            case told.JobStarted(run):
-                self._start(run)
-            case told.JobSettled(run, transition, at):
-                self._settle(run, transition, (at - run.started_at).total_seconds())
             case told.ClaimLost(run):
                 self._running.discard((run.id, run.claim_token))
-                self._lost.inc()
+                self._lost.add(())
             case told.SlotsDecided(name, slots):
                 for slot in slots:
-                    self._slots.of(name, str(slot.outcome)).inc(slot.slot_count)
+                    self._slots.add((name, str(slot.outcome)), slot.slot_count)
             case told.WorkerRescued():
-                self._rescued.inc()
+                self._rescued.add(())
             case _:
-                self._tell_of_service(event)
+                self._take_of_service(event)
 
-    def _tell_of_service(self, event: told.Event) -> None:
+    def _take_of_service(self, event: told.Event) -> None:
         match event:
             case told.ServiceStarted(revision=int() as revision):
                 self._revision.set(revision)
@@ -112,23 +143,26 @@ class Metrics:
             case told.ConfigRejected():
                 self._config_ok.set(0)
             case told.TickFailed(loop):
-                self._ticks.of(loop).inc()
+                self._ticks.add((loop,))
             case told.LateBeat():
-                self._late.inc()
+                self._late.add(())
             case _:
                 pass
 
-    def _start(self, run: Run) -> None:
+    def _start(self, event: told.JobStarted) -> None:
+        run = event.run
         self._running.add((run.id, run.claim_token))
-        self._started.of(run.type, run.queue).inc()
-        self._wait.of(run.type).observe(max((run.started_at - run.run_at).total_seconds(), 0.0))
+        self._started.add((run.type, run.queue))
+        self._wait.add(run.type, (run.started_at - run.run_at).total_seconds())
 
-    def _settle(self, run: Run, end: Transition, seconds: float) -> None:
-        if (run.id, run.claim_token) in self._running:  # else it is a dead worker's, which ended nobody knows when
-            self._running.discard((run.id, run.claim_token))
-            self._duration.of(run.type).observe(max(seconds, 0.0))
+    def _settle(self, event: told.JobSettled) -> None:
+        run, end = event.run, event.transition
+        held = (run.id, run.claim_token)
+        if held in self._running:  # else it is a dead worker's, which ended nobody knows when
+            self._running.remove(held)
+            self._duration.add(run.type, (event.at - run.started_at).total_seconds())
         again = "retried" if end.ended == "failed" else end.ended
-        self._settled.of(run.type, end.state.value if end.is_terminal else again).inc()
+        self._settled.add((run.type, end.state.value if end.is_terminal else again))
 
 
 class _Depths(Collector):

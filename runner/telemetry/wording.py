@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from itertools import groupby
 from typing import Any, Literal
 
 from runner import telemetry as told
+from runner.domain.duration import format_duration
 from runner.domain.job import JobState, Run
 from runner.domain.ledger import ScheduleSlot, SlotOutcome
 from runner.domain.lifecycle import Transition
@@ -118,19 +119,36 @@ def _of_service(event: told.Event) -> Iterator[Line]:
                 "seconds": _rounded(seconds),
             }
             yield Line("info", "stopped", _known(fields))
-        case told.LateBeat(seconds, expected):
-            fields = {"seconds": _rounded(seconds), "expected": expected}
-            yield Line("warning", "the heartbeat was late: the machine or the interpreter was held", fields)
         case told.ConfigApplied(revision, changes):
             text = "configuration applied" if changes else "configuration in order: nothing to change"
             yield Line("info", text, {"revision": revision}, changes)
         case told.ConfigRejected():
             yield _rejected(event)
-        case told.TracesUnavailable(wanted_by):
-            fields = {"wanted_by": wanted_by, "remedy": "pip install 'yaml-job-runner[otel]'"}
-            yield Line("warning", "no traces are sent: the extra for them is not installed", fields)
+        case told.SettingsChanged(changed):
+            said = ", ".join(f"{name} {_value(old)} -> {_value(new)}" for name, (old, new) in changed.items())
+            yield Line("info", f"settings changed: {said}")
+        case told.SettingsKept(kept, reason, is_refused):
+            said = ", ".join(f"{name} {_value(value)} ({origin})" for name, (value, origin) in kept.items())
+            yield Line("warning" if is_refused else "info", f"settings kept: {said}", {"reason": reason})
         case _:
+            yield from _of_surroundings(event)
             yield from _of_loop(event)
+
+
+def _of_surroundings(event: told.Event) -> Iterator[Line]:
+    match event:
+        case told.LateBeat(seconds, expected):
+            fields = {"seconds": _rounded(seconds), "expected": expected}
+            yield Line("warning", "the heartbeat was late: the machine or the interpreter was held", fields)
+        case told.ClockOff(seconds) if seconds:
+            way = "behind" if seconds > 0 else "ahead"
+            text = "this machine's clock is not the database's: let NTP set both"
+            yield Line("warning", text, {way: round(abs(seconds), 3)})
+        case told.ClockOff():
+            yield Line("info", "this machine's clock and the database's agree again", {})
+        case told.TracesUnavailable(wanted_by):
+            given = {"wanted_by": wanted_by, "remedy": "pip install 'yaml-job-runner[otel]'"}
+            yield Line("warning", "no traces are sent: the extra for them is not installed", given)
 
 
 def _of_loop(event: told.Event) -> Iterator[Line]:
@@ -182,6 +200,10 @@ def _rejected(event: told.ConfigRejected) -> Line:
 def _problem(path: str, one: Problem) -> str:
     remedy = f" (help: {one.hint})" if one.hint else ""
     return f"{path}:{one.line}:{one.column}: {one.severity}[{one.code}]: {one.message}{remedy}"
+
+
+def _value(value: object) -> str:
+    return format_duration(value) if isinstance(value, timedelta) else str(value)
 
 
 def _known(fields: Mapping[str, Any]) -> dict[str, Any]:

@@ -16,7 +16,8 @@ from runner.engine.worker import Worker
 from runner.http.binding import bind
 from runner.http.doors import Engine
 from runner.serving import serving
-from tests.engine.bench import DEADLINE, Bench, eventually
+from tests.engine.bench import DEADLINE, Bench
+from tests.waiting import eventually
 
 TELLS = JobType("tells", "tests.api.handlers.tells")
 

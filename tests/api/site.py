@@ -16,6 +16,8 @@ from starlette.types import ASGIApp
 from runner.domain.access import Role, new_key
 from runner.domain.retry import RetryPolicy
 from runner.http.doors import Engine
+from runner.http.guard import Guard
+from runner.http.keyring import KeyRing
 from runner.serving import key_ring, site
 from runner.storage.access import AccessStore
 from tests.engine.bench import Bench, kind, make_bench
@@ -75,6 +77,17 @@ class Site:
     def finish(self, *job_ids: int) -> None:
         with self.bench.worker() as worker:
             self.bench.run(worker, *job_ids)
+
+
+def ring_of(site: Site) -> KeyRing:
+    assert isinstance(site.app, Guard)
+    return site.app.ring
+
+
+def pass_time(site: Site, seconds: float) -> None:
+    """For what is known of the keys."""
+    clock = ring_of(site)._clock
+    ring_of(site)._clock = lambda: clock() + seconds
 
 
 @contextmanager

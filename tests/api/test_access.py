@@ -13,15 +13,17 @@ from fastapi.routing import APIRoute
 
 from runner.api.application import application
 from runner.domain.access import Role
-from runner.domain.errors import NotAllowed, UsageError
+from runner.domain.access_rows import ApiKey
+from runner.domain.errors import DatabaseUnavailable, NotAllowed, UsageError
 from runner.http.callers import Needed
 from runner.http.guard import PUBLIC, allowed_hosts
-from runner.http.keyring import require_keys
+from runner.http.keyring import TRUSTED, require_keys
 from runner.http.limits import Buckets, Places
 from runner.http.problems import Refused
 from runner.serving import key_ring
 from runner.storage.access import AccessStore
-from tests.api.site import HERE, Client, Site, made_site
+from tests.api.site import HERE, Client, Site, made_site, pass_time, ring_of
+from tests.engine.bench import on
 from tests.factories import NOW
 
 OWN = {"type": "echo", "project_id": "shop"}
@@ -160,21 +162,50 @@ def test_what_is_no_key_is_401(site: Site, given: str) -> None:
     assert site.client({"Authorization": given}).get("/api/jobs").status_code == 401
 
 
-def test_a_revoked_key_is_refused_at_once(site: Site) -> None:
+def test_a_revoked_key_is_refused_within_a_second(site: Site) -> None:
     """And where the last was revoked, nothing is open again."""
     client = site.with_key()
     assert client.get("/api/jobs").status_code == 200
     store = AccessStore(site.bench.app.database)
     store.revoke(store.keys()[0].id, NOW)
+    pass_time(site, TRUSTED)
 
     assert client.get("/api/jobs").status_code == 401
     assert site.client().get("/api/jobs").status_code == 401
+
+
+def test_keys_are_not_read_at_each_request(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once a second at most, and only where something was committed; an unknown key is looked for at once."""
+    client, read = site.with_key(), []
+    keys = AccessStore.keys
+    monkeypatch.setattr(AccessStore, "keys", lambda *given, **named: (read.append(1), keys(*given, **named))[1])
+    ring_of(site)._clock = lambda: 0.0
+    assert {client.get("/api/jobs").status_code for _ in range(5)} == {200}
+    assert len(read) == 1
+    assert site.client().get("/api/jobs").status_code == 401
+    assert len(read) == 1
+    assert site.with_key().get("/api/jobs").status_code == 200
+    assert len(read) == 2
+
+
+def test_keys_that_could_not_be_read_are_read_at_the_next_request(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not taken for known because the database was away as they were asked for."""
+    client = site.with_key()
+    with monkeypatch.context() as broken:
+        broken.setattr(AccessStore, "keys", _away)
+        assert client.get("/api/jobs").status_code == 503
+    assert client.get("/api/jobs").status_code == 200
+
+
+def _away(*_: object, **__: object) -> list[ApiKey]:
+    raise DatabaseUnavailable("the server closed the connection")
 
 
 def test_the_last_use_of_a_key_is_kept_to_a_minute(site: Site) -> None:
     """Not written at each request."""
     client, store = site.with_key(), AccessStore(site.bench.app.database)
     client.get("/api/jobs")
+    assert store.keys()[0].last_used_at == NOW
     site.bench.clock.time = NOW + timedelta(seconds=59)
     client.get("/api/jobs")
     assert store.keys()[0].last_used_at == NOW
@@ -309,3 +340,17 @@ def test_who_cancelled_is_kept(site: Site) -> None:
     (entry,) = store.audited()
     assert (entry.action, entry.target, entry.detail, entry.address) == ("cancel", "job 1", "wrong", "127.0.0.1")
     assert entry.who == f"key {store.keys()[0].id}"
+
+
+@pytest.mark.parametrize("name", ["sqlite", "postgresql"])
+def test_text_that_no_database_keeps_is_no_fault(tmp_path: Path, name: str) -> None:
+    """PostgreSQL keeps no NUL: it is refused, in the path and in the query, by both alike."""
+    with on(name), made_site(tmp_path) as site:
+        end(site, site.bench.enqueue("echo"))
+        for entry in TABLE:
+            asked = [one.alias for one in entry.route.dependant.query_params]
+            urls = [entry.url(schedule="%00")] if "{name}" in entry.route.path else []
+            urls += [f"{entry.url(schedule='hourly')}?{one}=%00" for one in asked]
+            for url in urls:
+                answer = ask(site.client(), entry, url)
+                assert answer.status_code < 500, (entry.method, url, answer.text)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
+
+import pytest
 
 from runner.domain.access import Role
 from runner.domain.job import JobState
 from runner.storage.access import AccessStore
+from runner.storage.jobs import JobStore
 from tests.api.site import Client, Site
 
 
@@ -59,6 +63,24 @@ def test_jobs_are_cancelled_by_their_ids(site: Site, client: Client) -> None:
     assert [(one.action, one.target, one.detail) for one in audited] == [
         ("cancel", "job 3", "too many"), ("cancel", "job 1", "too many"),
     ]  # fmt: skip
+
+
+def test_many_jobs_are_few_transactions(site: Site, client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hundred in each, with their audit; nobody else waits for a thousand."""
+    bulk(client, *[{"type": "echo"}] * 205)
+    sizes: list[int] = []
+    whole = JobStore.cancel_many
+
+    def counted(store: JobStore, job_ids: Sequence[int], *given: Any) -> Any:
+        sizes.append(len(job_ids))
+        return whole(store, job_ids, *given)
+
+    monkeypatch.setattr(JobStore, "cancel_many", counted)
+    done = act(client, action="cancel", ids=list(range(1, 206)))
+
+    assert sizes == [100, 100, 5]
+    assert {one["result"] for one in done["jobs"]} == {"cancelled"}
+    assert len(AccessStore(site.bench.app.database).audited(limit=1000)) == 205
 
 
 def test_jobs_are_found_by_a_filter_and_counted_first(site: Site, client: Client) -> None:

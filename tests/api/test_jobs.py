@@ -91,6 +91,20 @@ def test_what_cannot_be_a_job_is_told_with_its_place(
     assert site.bench.app.jobs.count(JobFilter()) == 0
 
 
+@pytest.mark.parametrize("time", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00", "1969-12-31T23:59:59Z"])
+def test_a_time_beyond_reckoning_is_refused_wherever_it_stands(client: Client, time: str) -> None:
+    """In a body and in a query: 422 with its place, and the years that are taken."""
+    bodies = {
+        "/api/jobs": {"type": "echo", "run_at": time},
+        "/api/schedules/hourly/backfill": {"from": time, "to": time},
+        "/api/config/plan": {"source": "version: 1", "now": time},
+    }
+    answers = [client.post(url, json=body) for url, body in bodies.items()]
+    answers += [client.get("/api/jobs", params={"since": time}), client.get("/api/upcoming", params={"now": time})]
+    for answer in answers:
+        assert "write a time between 1970 and 2199" in str(problem(answer, 422)["errors"])
+
+
 @pytest.mark.parametrize("text", ["{", '{"type": "echo"', "\xff", "nul"])
 def test_a_body_that_is_no_json_is_400(client: Client, text: str) -> None:
     """The parser's word, and where."""
@@ -100,7 +114,20 @@ def test_a_body_that_is_no_json_is_400(client: Client, text: str) -> None:
 
 def test_a_body_must_say_that_it_is_json(client: Client) -> None:
     """A form of another page cannot send that."""
-    problem(client.post("/api/jobs", content='{"type": "echo"}', headers={"Content-Type": "text/plain"}), 422)
+    for kind in ("text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x", "nonsense"):
+        problem(client.post("/api/jobs", content='{"type": "echo"}', headers={"Content-Type": kind}), 415)
+    problem(client.post("/api/jobs", content='{"type": "echo"}'), 415)
+    assert client.post("/api/jobs", content='{"type": "echo"}', headers={"Content-Type": "a/b+json"}).status_code == 415
+    answer = client.post("/api/jobs", content='{"type": "echo"}', headers={"Content-Type": "application/a+json"})
+    assert answer.status_code == 201
+
+
+@pytest.mark.parametrize("body", [{"priority": "5"}, {"priority": True}, {"delay": True}])
+def test_a_value_of_another_type_is_not_taken_for_one(client: Client, body: dict[str, Any]) -> None:
+    """As the document says: a number is a number."""
+    problem(client.post("/api/jobs", json={"type": "echo"} | body), 422)
+    problem(client.post("/api/jobs/actions", json={"action": "retry", "ids": [1], "dry_run": 0}), 422)
+    problem(client.post("/api/jobs/actions", json={"action": "retry", "ids": ["1"]}), 422)
 
 
 def test_a_body_may_not_be_too_large(client: Client) -> None:
@@ -280,6 +307,13 @@ def test_what_a_job_shows_is_a_file_that_no_browser_runs(site: Site, client: Cli
     problem(client.get("/api/jobs/1/outputs/other"), 404)
 
 
+def test_the_name_of_an_output_may_be_a_path(site: Site, client: Client) -> None:
+    """As handlers name files."""
+    create(client)
+    _say(site, 1, outputs=[("2026/a b?.txt", "text/plain", b"one")])
+    assert client.get("/api/jobs/1/outputs/2026/a%20b%3F.txt").content == b"one"
+
+
 def _say(site: Site, job_id: int, *lines: str, outputs: list[tuple[str, str, bytes]] | None = None) -> None:
     """As a run of this job would: what it says is written under its claim."""
     with site.bench.app.database.write() as connection:
@@ -296,3 +330,24 @@ def _say(site: Site, job_id: int, *lines: str, outputs: list[tuple[str, str, byt
                 "data": data,
             }
             connection.execute(insert(OUTPUTS), values | {"media_type": media_type, "data": data})
+
+
+def test_a_replay_says_that_it_is_one(client: Client) -> None:
+    """By a header, so that a client whose answer was lost knows its own jobs; a unique duplicate is none."""
+    one, many = {"type": "echo", "unique": "finished"}, {"jobs": [{"type": "echo"}, {"type": "echo"}]}
+    for path, body in (("/api/jobs", one), ("/api/jobs/bulk", many)):
+        first, second = (client.post(path, json=body, headers={"Idempotency-Key": path}) for _ in range(2))
+        assert "idempotency-replayed" not in first.headers
+        assert second.headers["idempotency-replayed"] == "true"
+    assert client.post("/api/jobs", json=one).json()["duplicate"] is True
+    assert "idempotency-replayed" not in client.post("/api/jobs", json=one).headers
+
+
+def test_of_many_the_first_that_is_refused_is_told_as_of_it_alone(client: Client) -> None:
+    """Which it is, with the kind, the words and the remedy of its own error."""
+    alone = problem(client.post("/api/jobs", json={"type": "eco"}), 422)
+    jobs = [{"type": "echo"}, {"type": "eco"}, {"type": "strict"}]
+    told = problem(client.post("/api/jobs/bulk", json={"jobs": jobs}), 422)
+
+    assert told["first"] == {"index": 1} | {name: alone[name] for name in ("type", "detail", "help")}
+    assert "first" not in alone

@@ -14,8 +14,9 @@ from syrupy.assertion import SnapshotAssertion
 from runner.api.application import application
 from runner.domain.access import Role
 from runner.domain.errors import DatabaseUnavailable
+from runner.http.keyring import TRUSTED
 from runner.storage.access import AccessStore
-from tests.api.site import Client, Site, made_site
+from tests.api.site import Client, Site, made_site, pass_time
 from tests.factories import HOUR, MINUTE, NOW
 from tests.interfaces.cli_project import ROOT
 
@@ -75,6 +76,28 @@ def test_slots_of_the_past_are_enqueued(site: Site, client: Client) -> None:
     assert len(made["jobs"]) == 3
 
 
+def test_fires_and_slots_of_all_schedules(site: Site, client: Client) -> None:
+    """Those of the revision in force, from a time that may be given; a key of a project is told of its own alone."""
+    params = {"count": 2, "now": NOW.isoformat()}
+    found = good(client.get("/api/upcoming", params=params))["schedules"]
+    one = good(client.get("/api/upcoming", params=params | {"name": "hourly"}))["schedules"]
+    site.bench.clock.time = NOW + 10 * MINUTE
+    site.bench.scheduler().tick(site.bench.clock.now())
+    slots = good(client.get("/api/slots"))["slots"]
+    mine = good(client.get("/api/slots", params={"schedule": "hourly", "limit": 1}))["slots"]
+    shop = site.with_key(Role.VIEWER, "shop")
+
+    assert [(row["name"], len(row["next"])) for row in found] == [("hourly", 2), ("shopping", 2)]
+    assert one == found[:1]
+    assert sorted(row["schedule_name"] for row in slots) == ["hourly", "shopping"]
+    assert mine == [row for row in slots if row["schedule_name"] == "hourly"]
+    assert [row["name"] for row in good(shop.get("/api/upcoming"))["schedules"]] == ["shopping"]
+    assert [row["schedule_name"] for row in good(shop.get("/api/slots"))["slots"]] == ["shopping"]
+    assert shop.get("/api/slots", params={"schedule": "hourly"}).status_code == 404
+    refused = shop.get("/api/upcoming", params={"name": "hourly"})
+    assert (refused.status_code, refused.json()["help"]) == (404, "known: shopping")
+
+
 @pytest.mark.parametrize("path", ["", "/next", "/history"])
 def test_a_schedule_that_is_not_there_is_404(client: Client, path: str) -> None:
     """Named."""
@@ -105,6 +128,38 @@ def test_a_file_is_planned_and_nothing_of_it_imported(site: Site, client: Client
     assert good(client.get("/api/config"))["revision"]["number"] == 1
 
 
+def test_a_plan_is_told_in_words_where_they_are_asked_for(client: Client) -> None:
+    """By the name that the caller gives the file, from the time that he gives."""
+    body = {"source": PLANNED, "form": "text", "name": "mine.yaml", "now": NOW.isoformat()}
+    told = good(client.post("/api/config/plan", json=body))
+    markdown = good(client.post("/api/config/plan", json=body | {"form": "markdown"}))
+
+    assert told["shown"].startswith("mine.yaml against revision 1, now ")
+    assert datetime.fromisoformat(told["now"]) == NOW
+    assert markdown["shown"].startswith("### Plan: mine.yaml")
+    assert good(client.post("/api/config/plan", json={"source": PLANNED}))["shown"] is None
+
+
+def test_what_runs_and_what_has_ended(site: Site, client: Client) -> None:
+    """Where it is asked for; and what the database is."""
+    site.finish(site.bench.enqueue("echo"))
+    told = good(client.get("/api/stats", params={"rows": 5, "fires": 1, "skipped": False}))
+    bare = good(client.get("/api/stats"))
+
+    assert [(one["id"], one["status"]) for one in told["ended"]] == [(1, "completed")]
+    assert (len(told["next"]), told["running"], told["skipped"]) == (1, [], [])
+    assert told["database"]["exists"]
+    assert (bare["ended"], len(bare["next"])) == ([], 2)
+
+
+def test_every_answer_names_the_interface(site: Site, client: Client) -> None:
+    """Also one that refuses: a client knows by it who answers."""
+    for path in ("/healthz", "/api/jobs", "/api/nothing", "/api/jobs/99", "/metrics"):
+        assert client.get(path).headers["runner-interface"] == "1"
+    site.key()
+    assert client.get("/api/jobs").headers["runner-interface"] == "1"
+
+
 def test_how_things_are(site: Site, client: Client) -> None:
     """Workers and counts; for a key of projects, its own alone."""
     site.bench.enqueue("echo", project_id="shop")
@@ -131,6 +186,7 @@ def test_health_and_readiness(tmp_path: Path) -> None:
         problem[0] = "schedules.yaml:3:5: unknown key"
         assert good(client.get("/readyz")) == {"status": "degraded", "problem": problem[0]}
         key = site.key()
+        pass_time(site, TRUSTED)
         assert good(client.get("/readyz")) == {"status": "degraded"}
         stops.append(True)
         assert good(client.get("/readyz"), 503) == {"status": "stopping"}
@@ -187,5 +243,6 @@ def test_the_document_is_served_to_who_may_look(site: Site) -> None:
     """With a key, where there are keys."""
     assert good(site.client().get("/api/openapi.json"))["info"]["title"] == "runner"
     site.key()
+    pass_time(site, TRUSTED)
     assert site.client().get("/api/openapi.json").status_code == 401
     assert AccessStore(site.bench.app.database).audited() == []

@@ -14,8 +14,9 @@ import pytest
 from runner.http.rounds import Rounds
 from runner.processing import OwnLoops, OwnWorker
 from tests.api.live import served
-from tests.engine.bench import DEADLINE, Bench, eventually, kind, make_bench
+from tests.engine.bench import DEADLINE, Bench, kind, make_bench
 from tests.engine.sample_handlers import gate, open_gates
+from tests.waiting import eventually
 
 
 @pytest.fixture
@@ -90,6 +91,24 @@ def test_a_connection_that_is_closed_lets_what_runs_end(bench: Bench) -> None:
 
         eventually(is_free)
     assert bench.app.workers.all() == []
+
+
+def test_a_database_that_goes_away_and_comes_back_is_waited_for(bench: Bench, tmp_path: Path) -> None:
+    """A round that goes on has a worker again: it does not end as if all were done."""
+    away, files = tmp_path / "away", [bench.app.database.path, *tmp_path.glob(f"{bench.app.database.path.name}-*")]
+    away.mkdir()
+    work = OwnWorker(bench.app)
+    try:
+        eventually(lambda: work._once is not None)
+        for file in files:
+            file.rename(away / file.name)
+        eventually(lambda: work._once is None, "the worker gone")
+        for file in files:
+            (away / file.name).rename(file) if (away / file.name).exists() else None
+        job = bench.enqueue("ok")
+        eventually(lambda: bench.state(job) == "completed")
+    finally:
+        work.end()
 
 
 def test_a_process_that_runs_jobs_is_waited_for(bench: Bench) -> None:

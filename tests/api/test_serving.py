@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,9 +19,23 @@ from tests.api.live import Reader
 from tests.engine.bench import make_bench
 from tests.interfaces.cli_project import ROOT, Project
 from tests.interfaces.test_serve_observed import DEADLINE, Service
+from tests.waiting import eventually
 
-FILE = "version: 1\njob_types:\n  waits: {handler: handlers.waits.waits}\n"
+FILE = """
+version: 1
+job_types:
+  waits: {handler: handlers.waits.waits}
+  room: {handler: handlers.waits.room}
+  room_apart: {handler: handlers.waits.room, isolation: process}
+"""
 HANDLER = """
+import os
+
+
+def room(ctx, payload):
+    return len(os.sched_getaffinity(0))
+
+
 def waits(ctx, payload):
     ctx.log("begun")
     while True:
@@ -57,6 +73,34 @@ def test_a_service_answers_and_ends_with_its_streams(folder: Path) -> None:
     assert reader.names[0] == "snapshot"
 
 
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="this machine has one processor")
+@pytest.mark.parametrize("options", [(), ("--no-worker",)], ids=["worker", "process"])
+def test_what_answers_stays_on_one_processor_and_no_handler_does(folder: Path, options: tuple[str, ...]) -> None:
+    """Neither its threads nor its processes, also where an answering thread has started their worker."""
+    service = Service(folder, "--port", "0", *options, RUNNER_HTTP="on", RUNNER_SHUTDOWN_GRACE="1s")
+    try:
+        url = service.told("serving")["address"]
+        httpx.get(f"{url}/api/jobs", timeout=DEADLINE)
+        eventually(lambda: are_together(service.process.pid), "the threads that answer on one processor")
+        jobs = [httpx.post(f"{url}/api/jobs", json={"type": one}).json()["id"] for one in ("room", "room_apart")]
+        httpx.post(f"{url}/api/jobs/process", timeout=DEADLINE)
+        found = [httpx.get(f"{url}/api/jobs/{job}", timeout=DEADLINE).json() for job in jobs]
+    finally:
+        service.stop()
+
+    assert [one["result"] for one in found] == [len(os.sched_getaffinity(0))] * 2
+
+
+def are_together(process: int) -> bool:
+    """Whether several threads have one processor, and the same."""
+    found = []
+    for task in Path(f"/proc/{process}/task").iterdir():
+        with suppress(OSError):  # it has ended
+            found.append(os.sched_getaffinity(int(task.name)))
+    places = [next(iter(some)) for some in found if len(some) == 1]
+    return len(places) > 1 and len(set(places)) == 1
+
+
 def test_a_network_is_not_served_without_a_key(folder: Path) -> None:
     """Before any job is run; exit 4, with what to do."""
     service = Service(folder, "--host", "0.0.0.0", "--port", "0", RUNNER_HTTP="on")
@@ -64,6 +108,14 @@ def test_a_network_is_not_served_without_a_key(folder: Path) -> None:
     said = service.log.read_text()
     assert "there are no keys yet, and 0.0.0.0 can be reached from other machines" in said
     assert "runner keys create" in said
+
+
+@pytest.mark.parametrize("prefix", ["/jobs", "/api", "/static/runner.css", "/api/schedules/pause"])
+def test_a_prefix_that_is_an_address_of_ours_is_refused(folder: Path, prefix: str) -> None:
+    """Where a proxy takes it away, nobody could tell what was meant."""
+    service = Service(folder, "--port", "0", RUNNER_HTTP="on", RUNNER_ROOT_PATH=prefix)
+    assert service.process.wait(DEADLINE) == 2
+    assert f"{prefix} cannot be the path before ours" in service.log.read_text()
 
 
 def test_a_port_that_was_asked_for_and_is_taken_is_an_error(tmp_path: Path) -> None:

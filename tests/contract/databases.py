@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -13,11 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
+import pytest
 from sqlalchemy import Engine, event, select, text
 
 from runner.domain.rows import Row
-from runner.storage import migrations
+from runner.storage import hot_postgres, journey, migrations, rows_postgres
 from runner.storage.database import Database
+from runner.storage.journey import Rows, Step
 from runner.storage.setup import HEAD, TABLES, prepare
 from tests.contract.postgres import new_database
 
@@ -158,8 +160,20 @@ def _statements(database: Database, budget: int) -> Iterator[Steps]:
         if connection is not None:
             connection.cursor_factory = psycopg.Cursor
 
-    with _at_each_checkout(database, watch, leave):
+    def counting(connection: Any, steps: Sequence[Step], **options: Any) -> list[Rows]:
+        """What goes there together is refused by the server, in the middle."""
+        if connection.connection.dbapi_connection.cursor_factory is Counting:
+            steps = [BREAK_OFF if counted() else step for step in steps]
+        return journey.go(connection, steps, **options)
+
+    with _at_each_checkout(database, watch, leave), pytest.MonkeyPatch.context() as patch:
+        for module in (hot_postgres, rows_postgres):
+            patch.setattr(module, "go", counting)
         yield counted
+
+
+CANCELLED = "RAISE EXCEPTION 'canceling statement due to the test' USING ERRCODE = 'query_canceled'"
+BREAK_OFF: Step = (f"DO $$ BEGIN {CANCELLED}; END $$", {})
 
 
 @contextmanager

@@ -11,22 +11,43 @@ import pwd
 import shutil
 import subprocess
 import tempfile
-import time
 from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
 import psycopg
+import pytest
+
+from runner.domain.urls import without_password
+from tests.waiting import eventually
 
 NAMED = "RUNNER_TEST_DATABASE_URL"
 DEADLINE = 60.0  # seconds in which a server of ours is up
+MAY_CREATE = "SELECT rolcreatedb OR rolsuper FROM pg_roles WHERE rolname = current_user"
 
 
 @cache
 def server_url() -> str:
     """A server on which databases may be made: the URL of one of its databases."""
-    return os.environ.get(NAMED) or Server.start(Path(tempfile.mkdtemp(prefix="runner-pg-"))).url
+    named = os.environ.get(NAMED)
+    if not named:
+        return Server.start(Path(tempfile.mkdtemp(prefix="runner-pg-"))).url
+    if (why := _unfit(named)) is not None:
+        pytest.exit(f"{NAMED}={without_password(named)} cannot be used: {why}", returncode=pytest.ExitCode.USAGE_ERROR)
+    return named
+
+
+def _unfit(url: str) -> str | None:
+    """What is wrong with a server that was named."""
+    if not url.startswith(("postgresql://", "postgres://")):
+        return "write postgresql://USER:PASSWORD@HOST:PORT/NAME"
+    try:
+        with psycopg.connect(url, autocommit=True, connect_timeout=10) as connection:
+            found = connection.execute(MAY_CREATE).fetchone()
+    except psycopg.Error as error:
+        return str(error).strip()
+    return None if found == (True,) else "this user may not make databases: ALTER ROLE ... CREATEDB"
 
 
 @cache
@@ -79,15 +100,14 @@ class Server:
                 [self.programs / "postgres", "-D", self.folder / "data", "-k", self.folder, "-h", "", *options],
                 stdout=subprocess.DEVNULL, stderr=log, user=_user(), cwd=self.folder,
             )  # fmt: skip
-        deadline = time.monotonic() + DEADLINE
-        while True:
-            try:
-                psycopg.connect(self.url, connect_timeout=5).close()
-            except psycopg.OperationalError:
-                assert time.monotonic() < deadline, (self.folder / "log").read_text()
-                time.sleep(0.02)  # between two looks
-            else:
-                return
+        eventually(self._answers, f"the server of {self.folder / 'log'}")
+
+    def _answers(self) -> bool:
+        try:
+            psycopg.connect(self.url, connect_timeout=5).close()
+        except psycopg.OperationalError:
+            return False
+        return True
 
     def down(self) -> None:
         """At once, as after a power cut of its own processes."""
@@ -125,9 +145,16 @@ def _user() -> int | None:
 
 
 def new_database(name: str) -> str:
-    """A fresh database on the server; its URL."""
+    """A fresh database on the server; its URL. On a server that is not ours it is removed at the end."""
+    _drop(name)
+    if NAMED in os.environ:
+        atexit.register(_drop, name)
     with psycopg.connect(server_url(), autocommit=True) as connection:
-        connection.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
         connection.execute(f"CREATE DATABASE {name} TEMPLATE template0 ENCODING 'UTF8'")
     before, _, query = server_url().partition("?")
     return f"{before.rpartition('/')[0]}/{name}" + (f"?{query}" if query else "")
+
+
+def _drop(name: str) -> None:
+    with psycopg.connect(server_url(), autocommit=True) as connection:
+        connection.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")

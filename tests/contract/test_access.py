@@ -3,19 +3,36 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from sqlalchemy.exc import IntegrityError
 
 from runner.domain.access import Role, key_id_of, new_key
 from runner.domain.access_rows import AuditEntry
 from runner.domain.errors import Conflict, NotFound
-from runner.domain.job import JobState
+from runner.domain.firing import Decision
+from runner.domain.job import JobFilter, JobState
+from runner.domain.ledger import SlotOutcome
+from runner.domain.outcome import Completed
 from runner.storage.access import AccessStore
 from runner.storage.database import Database
 from runner.storage.idempotency import KEPT, Once, OnceStore
 from tests.contract.databases import everything
-from tests.factories import MINUTE, NOW, Stores, make_new_job
+from tests.factories import (
+    DAY,
+    HOUR,
+    MINUTE,
+    NOW,
+    Stores,
+    end,
+    make_definitions,
+    make_edit,
+    make_new_job,
+    make_running,
+    make_schedule,
+)
 
 
 @pytest.fixture
@@ -41,7 +58,7 @@ def test_a_revoked_key_is_no_key(access: AccessStore) -> None:
     """It is listed where that is asked for; it cannot be revoked twice."""
     key = new_key()
     access.add(key, Role.VIEWER, None, NOW, by="test")
-    access.used(key.key_id, NOW + MINUTE)
+    access.used({key.key_id: NOW + MINUTE})
     access.revoke(key.key_id, NOW + MINUTE)
 
     assert access.keys() == []
@@ -62,6 +79,79 @@ def test_what_was_done_is_told_newest_first(access: AccessStore) -> None:
 
     assert [one.target for one in first] == ["s2", "s1"]
     assert [(one.target, one.detail) for one in rest] == [("s0", None)]
+
+
+def entry(target: str, who: str | None = "key 1") -> AuditEntry:
+    made = AuditEntry(at=NOW, who="key 1", address="::1", action="act", target=target)
+    made.who = who  # type: ignore[assignment]  # None cannot be written
+    return made
+
+
+Act = Callable[[Stores, AuditEntry], object]
+ACTS: dict[str, Act] = {
+    "cancel": lambda stores, one: stores.jobs.cancel(1, NOW, "why", one),
+    "stop": lambda stores, one: stores.jobs.cancel(2, NOW, "why", one),
+    "retry": lambda stores, one: stores.jobs.retry(3, NOW, one),
+    "pause": lambda stores, one: stores.schedules.pause("hourly", NOW, by="me", reason=None, audit=one),
+    "resume": lambda stores, one: stores.schedules.resume("daily", NOW, audit=one),
+    "trigger": lambda stores, one: stores.schedules.trigger("hourly", NOW, lambda *_: (make_new_job(), ()), one),
+    "backfill": lambda stores, one: stores.schedules.backfill("hourly", [PAST], lambda _: make_new_job(), NOW, one),
+}
+PAST = Decision(NOW - HOUR, SlotOutcome.ENQUEUED, "backfill", run_at=NOW)
+
+
+@pytest.fixture
+def standing(stores: Stores) -> Stores:
+    """Job 1 waits, job 2 runs, job 3 has ended; `daily` is paused."""
+    stores.revisions.apply(make_edit(make_definitions(make_schedule("hourly"), make_schedule("daily"))), NOW - DAY)
+    stores.jobs.enqueue_many([make_new_job(run_at=NOW + DAY)], NOW)
+    assert make_running(stores).id == 2
+    end(stores, make_running(stores), Completed(None))
+    stores.schedules.pause("daily", NOW, by="me", reason=None)
+    return stores
+
+
+@pytest.mark.parametrize("act", ACTS)
+def test_an_act_and_who_did_it_are_there_together(
+    standing: Stores, access: AccessStore, database: Database, act: str
+) -> None:
+    """Or neither: one transaction holds both."""
+    before = everything(database)
+    with pytest.raises(IntegrityError):
+        ACTS[act](standing, entry("it", who=None))
+    assert everything(database) == before
+
+    ACTS[act](standing, entry("it"))
+
+    (one,) = access.audited()
+    assert (one.who, one.target) == ("key 1", "it")
+    (newest,), _ = standing.jobs.find(JobFilter(), limit=1)
+    assert one.detail == {"trigger": f"job {newest.id}", "backfill": "1 jobs"}.get(act)
+    assert everything(database) != before
+
+
+def test_what_was_refused_is_not_audited(standing: Stores, access: AccessStore) -> None:
+    """Too late, or not there."""
+    for act in (
+        lambda: standing.jobs.cancel(3, NOW, "why", entry("3")),
+        lambda: standing.jobs.retry(1, NOW, entry("1")),
+    ):
+        with pytest.raises(Conflict):
+            act()
+    with pytest.raises(NotFound):
+        standing.schedules.pause("nope", NOW, by="me", reason=None, audit=entry("nope"))
+    assert access.audited() == []
+
+
+def test_the_audit_log_is_pruned(stores: Stores, access: AccessStore) -> None:
+    """The oldest first, a batch at a time; what is younger stays."""
+    for age in (3, 2, 1):
+        access.audit([entry(f"{age} days").model_copy(update={"at": NOW - age * DAY})])
+    assert stores.pruning.audit(NOW - DAY, batch=1) == 1
+    assert [one.target for one in access.audited()] == ["1 days", "2 days"]
+    assert stores.pruning.audit(NOW - DAY) == 1
+    assert stores.pruning.audit(NOW - DAY) == 0
+    assert [one.target for one in access.audited()] == ["1 days"]
 
 
 def test_the_same_request_makes_its_jobs_once(database: Database, stores: Stores) -> None:

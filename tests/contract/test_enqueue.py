@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -14,7 +16,9 @@ from runner.domain.job import Enqueued, JobPolicy, JobState, NewJob, UniqueKey
 from runner.domain.outcome import Completed
 from runner.domain.retry import RetryPolicy
 from runner.domain.schedule import Unique, UniqueUntil
+from runner.storage import rows_postgres
 from runner.storage.database import Database
+from runner.storage.revisions import Edit
 from runner.storage.serial import policy_from
 from tests.contract.databases import everything
 from tests.factories import (
@@ -29,6 +33,7 @@ from tests.factories import (
     make_job,
     make_job_type,
     make_new_job,
+    make_schedule,
     start,
 )
 
@@ -64,6 +69,27 @@ def test_everything_that_was_said_is_in_the_row(stores: Stores) -> None:
 
     assert {name: getattr(job, name) for name in said} == said
     assert (policy_from(job.policy), job.max_attempts) == (policy, 7)
+
+
+@pytest.mark.parametrize("unique", [None, UniqueKey("k", "finished")], ids=["plain", "unique"])
+def test_a_job_is_made_under_the_revision_in_force_alone(stores: Stores, unique: UniqueKey | None) -> None:
+    """What was read of an older one, or of another database's, makes none; under whatever is one like any other."""
+    job = make_new_job(unique=unique)
+    edit = Edit(make_definitions(), "one", "1", 0, "me")
+    stores.revisions.apply(edit, NOW)
+    first = stores.revisions.current()
+    stores.revisions.apply(replace(edit, definitions=make_definitions(make_schedule()), sha256="2", base=1), NOW)
+    second = stores.revisions.current()
+    assert first is not None
+    assert second is not None
+
+    for other in (first, replace(second, sha256="9"), replace(second, applied_at=NOW - SECOND)):
+        assert stores.jobs.enqueue_under(other, job, NOW) is None
+    assert stores.jobs.counts()["pending"] == 0
+
+    made = stores.jobs.enqueue_under(second, job, NOW)
+    assert made is not None
+    assert stores.jobs.get(made.id).status == "pending"
 
 
 def test_bulk_keeps_the_order(stores: Stores) -> None:
@@ -244,3 +270,34 @@ def test_many_are_kept_letter_by_letter(stores: Stores) -> None:
         kept = [stores.jobs.get(one.id) for one in made]
         assert [(job.project_id, job.payload) for job in kept] == [(one["text"], one) for one in payloads]
         assert {job.created_at for job in kept} == {NOW}
+
+
+def test_many_keep_their_own_values(stores: Stores) -> None:
+    """What is alike and what is not, in whatever order: each row has its own, and numbers go with the order."""
+    payloads: list[Any] = [{"a": 1}, {"a": True}, {"a": 1.0}, {}, {"t": 'say "x", {y}\\\n\t NULL é'}, {"a": None}]
+    jobs = [
+        make_new_job(
+            payload=payload, priority=1 + n % 2, project_id=None if n % 3 else f"p,{n}", run_at=NOW + n * MINUTE
+        )
+        for n, payload in enumerate(payloads * 3)
+    ]
+    made = stores.jobs.enqueue_many(jobs, NOW)
+
+    assert [one.id for one in made] == sorted({one.id for one in made})
+    kept = stores.jobs.get_many([one.id for one in made])
+    assert [(json.dumps(job.payload), job.priority, job.project_id, job.run_at) for job in kept] == [
+        (json.dumps(job.payload), job.priority, job.project_id, job.run_at) for job in jobs
+    ]
+
+
+def test_many_that_are_the_same(stores: Stores) -> None:
+    """The very same job, again and again."""
+    made = stores.jobs.enqueue_many([make_new_job()] * 2500, NOW)
+    assert len({one.id for one in made}) == stores.jobs.counts()["pending"] == 2500
+
+
+def test_very_much_goes_in_parts_on_postgresql(stores: Stores, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A statement has room for a gigabyte: in the order of the jobs all the same."""
+    monkeypatch.setattr(rows_postgres, "LARGEST", 1000)
+    made = stores.jobs.enqueue_many([make_new_job(payload={"n": n, "text": "x" * 200}) for n in range(50)], NOW)
+    assert [job.payload["n"] for job in stores.jobs.get_many([one.id for one in made])] == list(range(50))

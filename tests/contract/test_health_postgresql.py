@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import tempfile
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import replace
@@ -20,6 +19,7 @@ from runner.storage.database import Database
 from runner.storage.health_postgres import Bloat, ServerHealth, server_health
 from runner.storage.setup import prepare
 from tests.contract.postgres import Server
+from tests.waiting import eventually
 
 DEADLINE = 30.0
 MANY = 20_000
@@ -42,11 +42,7 @@ def database(server: Server) -> Iterator[Database]:
 
 def seen(database: Database, holds: Callable[[ServerHealth], bool]) -> ServerHealth:
     """What is found once that holds."""
-    deadline = time.monotonic() + DEADLINE
-    while not holds(found := server_health(database)):
-        assert time.monotonic() < deadline, found
-        time.sleep(0.02)  # between two looks
-    return found
+    return eventually(lambda: found if holds(found := server_health(database)) else None)
 
 
 def test_a_writer_between_two_statements_is_an_open_transaction(server: Server, database: Database) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import time
 from random import Random
 
 import pytest
@@ -16,6 +15,7 @@ from runner.domain.worker import WorkerStatus
 from runner.storage.claims import ClaimRequest, Lane
 from runner.storage.database import Database
 from tests.factories import NOW, SECOND, Stores, make_new_job, make_worker
+from tests.waiting import eventually
 
 DEADLINE = 30.0  # seconds in which the server has counted
 COUNTS = text("SELECT n_tup_upd, n_tup_hot_upd FROM pg_stat_user_tables WHERE relname = :table")
@@ -49,14 +49,13 @@ def test_no_index_knows_what_beats_and_progress_change(model: type[Row], changed
 def counted(database: Database, table: str, at_least: int, since: tuple[int, int] = (0, 0)) -> tuple[int, int]:
     """Updates, and those that were heap-only, once the server has counted so many: it does when who made them goes."""
     database.close()
-    deadline = time.monotonic() + DEADLINE
-    while True:
+
+    def found() -> tuple[int, int] | None:
         with database.read() as connection:
             updates, heap_only = connection.execute(COUNTS, {"table": table}).one()
-        if updates - since[0] >= at_least:
-            return updates - since[0], heap_only - since[1]
-        assert time.monotonic() < deadline, f"{updates - since[0]} of {at_least} updates were counted"
-        time.sleep(0.02)  # between two looks
+        return (updates - since[0], heap_only - since[1]) if updates - since[0] >= at_least else None
+
+    return eventually(found, f"{at_least} counted updates")
 
 
 def test_progress_is_written_in_place_on_postgresql(database: Database, stores: Stores) -> None:

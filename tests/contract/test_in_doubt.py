@@ -4,24 +4,26 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import psycopg
 import pytest
 from sqlalchemy import Connection
 from sqlalchemy.exc import OperationalError
 
-from runner.domain.errors import DatabaseUnavailable
+from runner.domain.errors import BrokenOff, CommitInDoubt, DatabaseUnavailable
 from runner.domain.job import JobState
 from runner.domain.outcome import Cancelled, Completed, Failed, Outcome, Released, Snoozed
 from runner.domain.said import LogLine, Writes
-from runner.storage import dialects
+from runner.storage import dialects, hot_postgres, rows_postgres
 from runner.storage.claims import ClaimRequest, Lane
-from runner.storage.database import CommitInDoubt, Database
+from runner.storage.database import Database
+from runner.storage.journey import Rows, Step
 from tests.contract.databases import everything
 from tests.contract.test_settle import settlement
-from tests.factories import HOUR, MINUTE, NOW, Stores, end, make_new_job, make_running, start
+from tests.factories import HOUR, MINUTE, NOW, Stores, end, make_job, make_new_job, make_running, start
 
 REQUEST = ClaimRequest("w1", [Lane("default", "mail")], 2)
 OUTCOMES: list[Outcome] = [
@@ -40,8 +42,29 @@ def unanswered(*, is_written: bool) -> Iterator[None]:
             commit(connection)
         raise OperationalError("COMMIT", None, ConnectionResetError("server closed the connection unexpectedly"))
 
+    together = hot_postgres._together
+
+    def lose_together(connection: Connection, steps: Sequence[Step], *, commits: bool = False) -> list[Rows]:
+        """What goes to a server with its commit."""
+        rows = together(connection, steps, commits=commits and is_written)
+        if commits:
+            dialects.went_with_commit(connection)
+            raise psycopg.OperationalError("server closed the connection unexpectedly")
+        return rows
+
+    insert_alone = rows_postgres.insert_alone
+
+    def lose_alone(connection: Connection, *given: Any) -> None:
+        """What is a transaction by itself there."""
+        if is_written:
+            insert_alone(connection, *given)
+        dialects.went_with_commit(connection)
+        raise psycopg.OperationalError("server closed the connection unexpectedly")
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(dialects, "commit", lose)
+        patch.setattr(rows_postgres, "insert_alone", lose_alone)
+        patch.setattr(hot_postgres, "_together", lose_together)
         yield
 
 
@@ -83,6 +106,17 @@ def test_a_claim_in_doubt_is_not_forgotten(stores: Stores, is_written: bool) -> 
     assert [run.run_number for run in runs] == [1, 1]
     assert stores.jobs.counts()["running"] == 2
     assert end(stores, runs[0], Completed()).lost == frozenset()
+
+
+@pytest.mark.parametrize("is_written", [True, False], ids=["written", "lost"])
+def test_an_enqueue_in_doubt_is_told_and_not_repeated(stores: Stores, is_written: bool) -> None:
+    """Nobody can know whether the job is there: to insert it again could make it two."""
+    with unanswered(is_written=is_written), pytest.raises(CommitInDoubt):
+        stores.jobs.enqueue(make_new_job(), NOW)
+
+    assert stores.jobs.counts()["pending"] == int(is_written)
+    stores.jobs.enqueue(make_new_job(), NOW)
+    assert stores.jobs.counts()["pending"] == 1 + int(is_written)
 
 
 def test_ends_and_claims_of_one_commit(stores: Stores) -> None:
@@ -157,8 +191,20 @@ def cut_at_commit(*, is_written: bool) -> Iterator[None]:
         cut(connection)
         commit(connection)
 
+    together = hot_postgres._together
+
+    def cut_together(connection: Connection, steps: Sequence[Step], *, commits: bool = False) -> list[Rows]:
+        """What goes to a server with its commit: the connection is gone before that, or before the answer."""
+        if not commits:
+            return together(connection, steps)
+        rows = together(connection, steps, commits=is_written)
+        cut(connection)
+        together(connection, [], commits=True)
+        return rows
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(dialects, "commit", lose)
+        patch.setattr(hot_postgres, "_together", cut_together)
         yield
 
 
@@ -202,3 +248,22 @@ def test_a_reader_that_is_cut_gives_its_place_back_on_postgresql(database: Datab
             read()
     with database.read() as connection:
         assert connection.exec_driver_sql("SELECT 1").scalar_one() == 1
+
+
+def test_a_connection_that_is_lost_before_its_commit_is_in_no_doubt_on_postgresql(
+    stores: Stores, database: Database
+) -> None:
+    """The server ended it between two statements: nothing was written, and it may be done again."""
+    job = make_job(stores)
+
+    def write() -> None:
+        with database.write() as connection:
+            (pid,) = connection.exec_driver_sql("SELECT pg_backend_pid()").one()
+            connection.exec_driver_sql("UPDATE background_jobs SET message = 'lost'")
+            with psycopg.connect(database.server.url, autocommit=True) as other:
+                other.execute("SELECT pg_terminate_backend(%s, 10000)", (pid,))
+            connection.exec_driver_sql("UPDATE background_jobs SET message = 'lost'")
+
+    with pytest.raises(BrokenOff):
+        write()
+    assert stores.jobs.get(job.id or 0).message is None

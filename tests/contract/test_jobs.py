@@ -7,10 +7,13 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from sqlalchemy.exc import IntegrityError
 
-from runner.domain.errors import Conflict, NotFound
-from runner.domain.job import InFlight, JobState, UniqueKey
+from runner.domain.access_rows import AuditEntry
+from runner.domain.errors import Conflict, NotFound, RunnerError
+from runner.domain.job import WAITING_FOR_OVERLAP, InFlight, JobState, UniqueKey
 from runner.domain.outcome import Completed, Failed, Snoozed
+from runner.storage.access import AccessStore
 from runner.storage.database import Database
 from runner.storage.jobs import JobFilter
 from tests.contract.databases import everything
@@ -46,6 +49,17 @@ def test_a_job_that_is_not_there(stores: Stores) -> None:
 
 
 # ---- cancel
+
+
+def test_a_read_inside_a_read_is_of_the_same_snapshot(database: Database, stores: Stores) -> None:
+    """So that what belongs together is read together; afterwards it is as ever."""
+    with database.read():
+        assert stores.jobs.counts()["pending"] == 0
+        stores.jobs.enqueue(make_new_job(), NOW)
+        assert stores.jobs.counts()["pending"] == 0
+        with pytest.raises(NotFound):
+            stores.jobs.get(1)
+    assert stores.jobs.counts()["pending"] == 1
 
 
 def test_a_pending_job_is_cancelled_at_once_and_never_runs(stores: Stores) -> None:
@@ -271,3 +285,85 @@ def test_attempts_of_many_jobs(stores: Stores) -> None:
     assert [one.error for one in found[run.id]] == ["x"]
     assert found[999] == []
     assert stores.jobs.attempts([]) == {}
+
+
+# ---- many at once
+
+
+def entries(action: str, job_ids: list[int]) -> list[AuditEntry]:
+    return [AuditEntry(at=NOW, who="me", address="::1", action=action, target=f"job {one}") for one in job_ids]
+
+
+def audited(database: Database) -> list[str | None]:
+    return [one.target for one in AccessStore(database).audited()][::-1]
+
+
+def told(answers: list[Any]) -> list[str]:
+    return [one.message if isinstance(one, RunnerError) else one.value for one in answers]
+
+
+def test_many_are_cancelled_and_each_answer_tells_what_became_of_it(database: Database, stores: Stores) -> None:
+    """In the order that was asked; what could not be holds up nothing, and is not audited."""
+    ids = [make_job(stores, state).id or 0 for state in (JobState.PENDING, JobState.RUNNING, *TERMINAL)]
+    asked = [*ids[::-1], 99]
+
+    answers = stores.jobs.cancel_many(asked, NOW, "enough", entries("cancel", asked))
+
+    assert told(answers) == [
+        "job 5 is already cancelled", "job 4 is already failed", "job 3 is already completed", "running", "cancelled",
+        "there is no job 99",
+    ]  # fmt: skip
+    assert audited(database) == ["job 2", "job 1"]
+    assert (stores.jobs.get(1).status, stores.jobs.get(1).error) == ("cancelled", "enough")
+    assert (stores.jobs.get(2).cancel_requested_at, stores.jobs.get(2).cancel_reason) == (NOW, "enough")
+    assert stores.jobs.cancel_many([], NOW, "enough") == []
+
+
+def test_many_are_retried_and_each_keeps_its_history(database: Database, stores: Stores) -> None:
+    """As one by one."""
+    ids = [make_job(stores, state).id or 0 for state in (JobState.PENDING, JobState.RUNNING, *TERMINAL)]
+
+    answers = stores.jobs.retry_many([*ids, 99], NOW + HOUR, entries("retry", [*ids, 99]))
+
+    assert told(answers) == [
+        "job 1 is pending, not finished", "job 2 is running, not finished", *["pending"] * 3, "there is no job 99",
+    ]  # fmt: skip
+    assert audited(database) == ["job 3", "job 4", "job 5"]
+    assert {stores.jobs.get(one).status for one in ids[2:]} == {"pending"}
+    assert [len(kept) for kept in stores.jobs.attempts(ids).values()] == [0, 0, 1, 1, 1]
+
+
+def test_many_are_done_with_their_audit_or_not_at_all(database: Database, stores: Stores) -> None:
+    """One transaction: an entry that cannot be written undoes all of it."""
+    ids = [make_job(stores).id or 0 for _ in range(3)]
+    broken = entries("cancel", ids)
+    broken[2].who = None  # type: ignore[assignment]
+
+    with pytest.raises(IntegrityError):
+        stores.jobs.cancel_many(ids, NOW, "enough", broken)
+
+    assert {stores.jobs.get(one).status for one in ids} == {"pending"}
+    assert audited(database) == []
+
+
+def test_what_waited_for_those_that_are_cancelled_may_run(stores: Stores) -> None:
+    """Also where both are cancelled together: then neither runs."""
+    first = make_job(stores, schedule_name="nightly").id or 0
+    waits = make_new_job(schedule_name="nightly", waiting_for=WAITING_FOR_OVERLAP)
+    waiting = [stores.jobs.enqueue(waits, NOW).id for _ in range(2)]
+
+    stores.jobs.cancel_many([first, waiting[0]], NOW, "enough")
+
+    assert [stores.jobs.get(one).status for one in (first, *waiting)] == ["cancelled", "cancelled", "pending"]
+    assert stores.jobs.get(waiting[1]).waiting_for is None
+
+
+def test_ids_and_heads_of_many(stores: Stores) -> None:
+    """What a filter finds, without the jobs themselves, from one of them on."""
+    populate(stores)
+    failed = JobFilter((JobState.FAILED,))
+    found, _ = stores.jobs.find(failed, limit=100)
+    ids = [job.id or 0 for job in found]
+    assert stores.jobs.find_ids(failed, limit=100) == ids
+    assert stores.jobs.find_ids(failed, limit=2, upto=ids[2]) == ids[2:4]
+    assert stores.jobs.heads([*ids[:2], 999]) == {job.id: (job.status, job.project_id) for job in found[:2]}

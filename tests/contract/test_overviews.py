@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 
 from runner.domain.job import JobState
-from runner.domain.overview import Life, NextFire, QueueView, ScheduleSums
+from runner.domain.overview import Life, LimitView, NextFire, QueueView, ScheduleSums
 from runner.storage import overviews
 from runner.storage.database import Database
 from runner.storage.overviews import Overviews
+from runner.storage.setup import HEAD
 from tests.factories import (
     HOUR,
     MINUTE,
@@ -20,9 +21,11 @@ from tests.factories import (
     make_definitions,
     make_edit,
     make_job,
+    make_new_job,
     make_running,
     make_schedule,
     make_worker,
+    start,
 )
 
 SECOND = timedelta(seconds=1)
@@ -136,7 +139,8 @@ def test_running_and_ended_jobs_are_given_in_order(stores: Stores, looks: Overvi
 
 
 @pytest.mark.parametrize(
-    "name", ["_PENDING", "_WAITING", "_RUNNING_BY_QUEUE", "_RUNNING_BY_WORKER", "_RUNNING", "_ENDED"]
+    "name",
+    ["_PENDING", "_WAITING", "_RUNNING_BY_QUEUE", "_RUNNING_BY_WORKER", "_RUNNING_BY_LIMIT", "_RUNNING", "_ENDED"],
 )
 def test_a_look_reads_indexes_alone_on_sqlite(database: Database, name: str) -> None:
     """Finished jobs, a million of them, cost a look nothing."""
@@ -146,3 +150,21 @@ def test_a_look_reads_indexes_alone_on_sqlite(database: Database, name: str) -> 
         arguments = tuple(values[one] for one in compiled.positiontup or ())
         plan = [row.detail for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {compiled}", arguments)]
     assert all("INDEX jobs_" in step or "TEMP B-TREE" in step for step in plan), plan
+
+
+def test_limits_tell_how_full_they_are(stores: Stores, looks: Overviews) -> None:
+    """By what runs, over all machines; what runs without a limit counts for none."""
+    stores.revisions.apply(make_edit(make_definitions(limits={"api": 1, "files": 3})), NOW)
+    run = stores.jobs.enqueue(make_new_job(), NOW)
+    start(stores, run.id, limit="api")
+    make_running(stores)
+    assert looks.limits() == [LimitView("api", 1, 1), LimitView("files", 3, 0)]
+    assert [one.is_full for one in looks.limits()] == [True, False]
+
+
+def test_the_database_is_told_by_its_kind(database: Database, looks: Overviews) -> None:
+    seen = looks.database()
+    assert seen.kind == ("sqlite" if database.is_file else "postgresql")
+    assert seen.schema == HEAD
+    assert seen.bytes > 0
+    assert (seen.wal_bytes is None) is (not database.is_file)

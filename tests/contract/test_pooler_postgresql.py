@@ -8,8 +8,7 @@ import signal
 import socket
 import subprocess
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
@@ -26,6 +25,7 @@ from runner.storage.postgres import _mind_the_pooler
 from runner.storage.setup import prepare
 from tests.contract.postgres import Server, _nobody, _user, new_database
 from tests.factories import NOW, Stores, end, make_job, make_new_job, make_running
+from tests.waiting import eventually
 
 DEADLINE = 30.0
 PGBOUNCER = shutil.which("pgbouncer", path=f"{os.environ['PATH']}{os.pathsep}/usr/sbin")
@@ -68,7 +68,7 @@ def pooler(server: Server, mode: str, more: str = IGNORED) -> Iterator[str]:
             os.chown(place, _nobody(), -1)
         process = subprocess.Popen([str(PGBOUNCER), "-q", file], user=_user(), stderr=subprocess.DEVNULL)
         try:
-            until(lambda: reached(port))
+            eventually(lambda: reached(port), "PgBouncer")
             yield f"postgresql://postgres@127.0.0.1:{port}/postgres"
         finally:
             process.send_signal(signal.SIGINT)
@@ -78,13 +78,6 @@ def pooler(server: Server, mode: str, more: str = IGNORED) -> Iterator[str]:
 def reached(port: int) -> bool:
     with closing(socket.socket()) as tried:
         return tried.connect_ex(("127.0.0.1", port)) == 0
-
-
-def until(holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + DEADLINE
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)  # between two looks
 
 
 def test_a_session_that_our_settings_have_not_reached_prepares_nothing() -> None:

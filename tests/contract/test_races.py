@@ -6,7 +6,6 @@ SQLite has one writer at a time, so that nothing of this can happen there.
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -17,7 +16,7 @@ from sqlalchemy import text
 
 from runner.domain.job import WAITING_FOR_OVERLAP, JobState
 from runner.domain.outcome import Completed, Failed, Outcome, Released
-from runner.storage import dialects
+from runner.storage import dialects, hot_postgres
 from runner.storage.claims import ClaimRequest, Lane
 from runner.storage.database import Database
 from runner.storage.settling import Settled
@@ -37,6 +36,7 @@ from tests.factories import (
     make_running,
     make_schedule,
 )
+from tests.waiting import eventually
 
 DEADLINE = 30.0  # seconds: what does not happen until then does not happen
 WAITS = text(
@@ -110,6 +110,9 @@ def commits(monkeypatch: pytest.MonkeyPatch) -> None:
         commit(connection)
 
     monkeypatch.setattr(dialects, "commit", held)
+    together = hot_postgres._together
+    uncommitted = lambda connection, steps, commits=False: together(connection, steps)  # noqa: E731
+    monkeypatch.setattr(hot_postgres, "_together", uncommitted)
 
 
 @contextmanager
@@ -124,12 +127,12 @@ def held(stores: Stores, call: Callable[[Stores], Any]) -> Iterator[Side]:
 
 def until_it_waits(stores: Stores, side: Side) -> None:
     """For a lock of somebody else, or is through without having waited."""
-    deadline = time.monotonic() + DEADLINE
-    while not side.is_done:
+
+    def waits() -> bool:
         with stores.database.read() as connection:
-            if connection.execute(WAITS).scalar_one():
-                return
-        assert time.monotonic() < deadline, "it neither waits nor ends"
+            return bool(connection.execute(WAITS).scalar_one())
+
+    eventually(lambda: side.is_done or waits(), "a wait or an end")
 
 
 # ---- jobs of one schedule

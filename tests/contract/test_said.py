@@ -5,12 +5,14 @@ from __future__ import annotations
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from sqlalchemy import insert
 
 from runner.domain.outcome import Completed, Failed, Released
 from runner.domain.said import LogLine, OutputPiece, Progress, Writes
 from runner.storage.database import Database
+from runner.storage.logs import LOGS
 from tests.contract.databases import everything
-from tests.factories import HOUR, NOW, SECOND, Stores, end, make_running, start
+from tests.factories import HOUR, NOW, SECOND, Stores, end, make_job, make_running, start
 
 
 def piece(data: bytes, *, append: bool = True, name: str = "report", media_type: str = "text/plain") -> OutputPiece:
@@ -162,3 +164,32 @@ def test_writing_nothing_says_whether_the_claim_holds(stores: Stores) -> None:
 
     assert stores.logs.write([Writes(run)]) == {run.id}
     assert stores.logs.write([]) == set()
+
+
+def test_lines_are_read_by_run(database: Database, stores: Stores) -> None:
+    """Of one, or of all, from either end."""
+    job = make_job(stores)
+    rows = [
+        {"job_id": job.id, "run_number": run, "at": NOW, "level": "info", "message": f"{run}{n}"}
+        for n in range(2)
+        for run in (1, 2)
+    ]
+    with database.write() as connection:
+        connection.execute(insert(LOGS), rows)
+    logs, job_id = stores.logs, job.id or 0
+    assert [line.message for line in logs.lines(job_id)] == ["10", "20", "11", "21"]
+    assert [line.message for line in logs.lines(job_id, run=2, limit=1)] == ["20"]
+    assert [line.message for line in logs.newest(job_id, 4, 2, run=1)] == ["10", "11"]
+    assert logs.newest(job_id, 4, 2, run=3) == []
+
+
+def test_the_beginning_of_an_output_is_read_without_the_rest(stores: Stores) -> None:
+    """Whatever the pieces it came in."""
+    run = make_running(stores)
+    stores.logs.write([Writes(run, outputs=tuple(piece(bytes([n]) * 10, append=True) for n in range(5)))])
+    whole = stores.logs.outputs(run.id)["report"][1]
+
+    assert [stores.logs.beginning(run.id, "report", most) for most in (1, 10, 15, 49, 50, 99)] == [
+        whole[:1], whole[:10], whole[:15], whole[:49], whole, whole,
+    ]  # fmt: skip
+    assert stores.logs.beginning(run.id, "nothing", 10) == b""

@@ -285,9 +285,7 @@ def test_a_paused_schedule_goes_on_in_the_ledger(stores: Stores) -> None:
     fire_at(stores, NOW + 2 * TEN)
 
     later = NOW + 5 * TEN + MINUTE
-    resumed = stores.schedules.resume(
-        "nightly", later, lambda row: timing(schedule_from(row.spec)).next(later)
-    )  # fmt: skip
+    resumed = stores.schedules.resume("nightly", later)
     fire_at(stores, NOW + 6 * TEN)
 
     assert (resumed.paused_at, resumed.cursor, resumed.next_run) == (None, later, NOW + 6 * TEN)
@@ -297,7 +295,7 @@ def test_a_paused_schedule_goes_on_in_the_ledger(stores: Stores) -> None:
         (NOW + 6 * TEN, "enqueued"),
     ]
     with pytest.raises(Conflict, match="is not paused"):
-        stores.schedules.resume("nightly", later, lambda row: None)
+        stores.schedules.resume("nightly", later)
 
 
 def test_a_schedule_that_is_not_there(stores: Stores) -> None:
@@ -305,7 +303,7 @@ def test_a_schedule_that_is_not_there(stores: Stores) -> None:
     doors: list[Callable[[], Any]] = [
         lambda: stores.schedules.get("x"),
         lambda: stores.schedules.pause("x", NOW, by="me", reason=None),
-        lambda: stores.schedules.resume("x", NOW, lambda row: None),
+        lambda: stores.schedules.resume("x", NOW),
         lambda: stores.schedules.history("x"),
         lambda: stores.schedules.backfill("x", [], job_of, NOW),
     ]
@@ -488,7 +486,7 @@ def test_the_look_for_due_schedules_does_not_grow_with_the_ledger_on_sqlite(
     shallow = look(NOW + MINUTE)
     stores.schedules.pause("nightly", NOW, by="me", reason=None)
     fire_at(stores, NOW + MANY * MINUTE)
-    stores.schedules.resume("nightly", NOW + MANY * MINUTE, lambda row: NOW + (MANY + 1) * MINUTE)
+    stores.schedules.resume("nightly", NOW + MANY * MINUTE)
 
     assert look(NOW + (MANY + 1) * MINUTE) <= shallow * 1.3 + 20
     assert stores.jobs.counts()[JobState.PENDING] == 2

@@ -22,7 +22,7 @@ from runner.domain.outcome import Completed
 from runner.domain.said import LogLine, Progress, Writes
 from runner.storage import poke
 from runner.storage.database import Database, DatabaseMissing
-from runner.storage.dialects import Claim, hot
+from runner.storage.dialects import hot
 from runner.storage.jobs import JobFilter
 from runner.storage.setup import prepare
 from runner.storage.sqlite import network_file_system
@@ -304,14 +304,14 @@ def test_a_full_database_refuses_and_keeps_all_on_sqlite(database: Database, sto
 
 
 def test_a_write_that_is_broken_off_leaves_nothing_and_no_lock(stores: Stores, database: Database) -> None:
-    """Also where the statements went by the driver alone, as those of a claim do; nobody is woken for it later."""
-    job = make_job(stores)
+    """Also where the statements went by the driver alone, as those of ends do; nobody is woken for it later."""
+    run = make_running(stores)
     rung: list[str] = []
 
     def break_off() -> None:
         with database.write() as connection:
-            wanted = Claim({("default", "mail"): None}, 1, None, "t" * 32, "w1")
-            assert hot(connection).claim(connection, wanted, NOW)
+            ended = ("completed", None, None, 0, None, run.id, run.claim_token)
+            assert hot(connection).finish(connection, [ended], NOW) == [True]
             poke.mark(connection)
             raise ZeroDivisionError
 
@@ -320,8 +320,8 @@ def test_a_write_that_is_broken_off_leaves_nothing_and_no_lock(stores: Stores, d
     database.bell.listen(lambda: rung.append("rung"))
     with database.write() as connection:
         connection.exec_driver_sql("UPDATE background_jobs SET message = 'free'")
-    found = stores.jobs.get(job.id or 0)
-    assert (found.status, found.message, rung) == (JobState.PENDING, "free", [])
+    found = stores.jobs.get(run.id)
+    assert (found.status, found.message, rung) == (JobState.RUNNING, "free", [])
 
 
 @pytest.fixture

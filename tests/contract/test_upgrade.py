@@ -15,7 +15,7 @@ from runner.domain.outcome import Cancelled, Completed
 from runner.storage import migrations
 from runner.storage.claims import ClaimRequest, Lane
 from runner.storage.database import Database
-from runner.storage.dialects import hot
+from runner.storage.dialects import rows_of
 from runner.storage.setup import HEAD, prepare, version
 from tests.contract.databases import DIALECTS
 from tests.contract.first_schema import ROWS
@@ -38,7 +38,7 @@ def old(dialect: str, tmp_path: Path) -> Iterator[Database]:
                 connection.execute(
                     text(f"INSERT INTO {table} ({columns}) VALUES ({', '.join(f':{name}' for name in row)})"), row
                 )
-        hot(connection).count_from(connection, JOBS, 20)  # the last ones were pruned
+        rows_of(connection).count_from(connection, JOBS, 20)  # the last ones were pruned
     yield made
     made.close()
 

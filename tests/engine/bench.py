@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -10,6 +9,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import runner.assembly  # noqa: F401 - by a thread of a test it would be parsed beside others, which Python 3.11 cannot
 from runner.app import App
 from runner.domain.job import JobState
 from runner.domain.job_rows import Job, JobAttempt
@@ -24,17 +24,10 @@ from runner.telemetry import Event
 from tests.contract.databases import _sqlite_template as sqlite_template
 from tests.contract.databases import postgres_as_new
 from tests.factories import NOW, make_definitions, make_edit, make_new_job, make_policy
+from tests.waiting import eventually
 
 DEADLINE = 40.0  # seconds: a test that waits longer has failed
 HANDLERS = "tests.engine.sample_handlers"
-
-
-def eventually(condition: Callable[[], object], what: str = "the condition") -> None:
-    """Wait until it holds; fail after the deadline."""
-    deadline = time.monotonic() + DEADLINE
-    while not condition():
-        assert time.monotonic() < deadline, f"{what} did not come to hold within {DEADLINE:g} s"
-        time.sleep(0.002)  # between two looks, not for time to pass
 
 
 def kind(name: str, handler: str | None = None, **values: Any) -> JobType:

@@ -22,9 +22,10 @@ from runner.telemetry import Event, JobProgressed
 from runner.telemetry.printed import Printed
 from runner.testing.handlers import HandlerRun, Recording
 from tests.engine import loud_handlers
-from tests.engine.bench import Bench, eventually
+from tests.engine.bench import Bench
 from tests.engine.sample_handlers import gate
 from tests.factories import NOW
+from tests.waiting import eventually
 
 EVERYTHING = [
     ("info", "printed 1"),

@@ -12,7 +12,7 @@ import pytest
 from runner.domain.errors import DatabaseUnavailable
 from runner.engine.heartbeat import Pulse
 from runner.engine.loop import Clock, SimulatedClock
-from tests.engine.bench import eventually
+from tests.waiting import eventually
 
 LONG = 30.0
 

@@ -16,8 +16,9 @@ from runner.domain.said import LogLine, OutputPiece, Progress
 from runner.engine.context import Stop
 from runner.engine.lease import Lease
 from runner.testing import run_handler
-from tests.engine.bench import Bench, eventually, kind, make_bench
+from tests.engine.bench import Bench, kind, make_bench
 from tests.factories import NOW, make_run
+from tests.waiting import eventually
 
 
 @dataclass

@@ -13,9 +13,10 @@ import pytest
 from runner.domain.retry import RetryPolicy
 from runner.engine import pace
 from runner.engine.pace import Measured, Pace
-from tests.engine.bench import Bench, eventually, kind
+from tests.engine.bench import Bench, kind
 from tests.engine.sample_handlers import gate
 from tests.factories import NOW, make_new_job
+from tests.waiting import eventually
 
 ONCE = RetryPolicy(max_attempts=1)
 

@@ -10,10 +10,12 @@ from typing import Any
 import pytest
 
 from runner.app import App
+from runner.config.load import load
 from runner.domain.errors import ConfigInvalid, DatabaseUnavailable, RemovalsRefused
 from runner.domain.schedule import Definitions
 from runner.engine import follower as module
-from runner.engine.follower import Follower
+from runner.engine.follower import Follower, Reading
+from runner.engine.reloader import Reloader
 from runner.storage.revisions import Edit
 from runner.telemetry import ConfigApplied, ConfigRejected, Event
 from tests.engine.bench import open_app
@@ -330,3 +332,22 @@ def test_a_database_that_is_away_is_tried_again(desk: Desk, monkeypatch: pytest.
             desk.look(1.0)
     desk.look(1.0)
     assert desk.every == "every 20m"
+
+
+def test_who_only_looks_reads_each_content_once(
+    make_desk: Callable[..., Desk], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With its problems, without the import of handlers; a file that is gone is a problem too."""
+    desk, read = make_desk(), []
+    reloader = desk.follower.reloader
+    look = Reading(reloader)
+    monkeypatch.setattr(Reloader, "read", lambda self, **how: read.append(how) or load(self.path, environ={}))
+    desk.write(FILE)
+    assert look() is look()
+    desk.write(BROKEN)
+    assert [problem.line for problem in look().problems] == [7]
+    desk.write(FILE)
+    assert look().ok
+    reloader.path.unlink()
+    assert not look().ok
+    assert read == [{"import_handlers": False}] * 4

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack, closing
+from contextlib import closing
 from pathlib import Path
 from random import Random
 from threading import Barrier, Thread
@@ -19,8 +19,9 @@ from runner.storage import database as doors
 from runner.storage.database import Database
 from runner.storage.postgres import KEPT, WRITERS, answers
 from tests.contract.databases import broken_off
-from tests.engine.bench import Bench, eventually, kind, make_bench, on
+from tests.engine.bench import Bench, kind, make_bench, on
 from tests.factories import NOW, make_schedule
+from tests.waiting import eventually
 
 NEVER = 10**9
 
@@ -86,10 +87,9 @@ def test_a_connection_that_the_server_has_ended_does_not(
 
 @pytest.mark.parametrize("name", ["runner reader", "runner durable", "runner relaxed"])
 def test_a_door_whose_connections_were_ended_opens_again(
-    bench: Bench, look: psycopg.Connection[tuple[object, ...]], name: str, monkeypatch: pytest.MonkeyPatch
+    bench: Bench, look: psycopg.Connection[tuple[object, ...]], name: str
 ) -> None:
     """The next caller notices nothing."""
-    monkeypatch.setattr("runner.storage.postgres.TRUSTED", 0.0)
     job_id = bench.enqueue("ok")
     bench.app.pruning.jobs(NOW)
     end(look, name)
@@ -124,18 +124,26 @@ def test_connections_of_a_busier_time_are_closed(
 ) -> None:
     """Of six that read at once two are kept; of three that write, the one that is used."""
     database = bench.app.database
-    with ExitStack() as stack:
-        for _ in range(6):
-            stack.enter_context(database.read())
-        eventually(lambda: named(look, "runner reader") == 6)
-    eventually(lambda: named(look, "runner reader") == KEPT)
+    readers, writing = Barrier(7), Barrier(3)
 
-    at_once = Barrier(3)
+    def read() -> None:
+        with database.read() as connection:
+            connection.exec_driver_sql("SELECT 1")
+            readers.wait(60)
 
     def write(database: Database) -> None:
         with database.write() as connection:
             connection.exec_driver_sql("SELECT 1")
-            at_once.wait(60)
+            writing.wait(60)
+
+    reading = [Thread(target=read) for _ in range(6)]
+    for one in reading:
+        one.start()
+    eventually(lambda: named(look, "runner reader") == 6)
+    readers.wait(60)
+    for one in reading:
+        one.join()
+    eventually(lambda: named(look, "runner reader") == KEPT)
 
     writers = [Thread(target=write, args=(database,)) for _ in range(3)]
     for one in writers:
@@ -175,7 +183,7 @@ def test_who_hears_asks_nothing_until_somebody_commits(bench: Bench, monkeypatch
             worker._looked_at = -9.0
             worker.tick(NOW)
             scheduler.tick(NOW)
-            assert asked.tens == 5  # on four journeys: what the claim is to walk along goes with it
+            assert asked.tens == 5  # on four journeys: the claim goes with what it walks along, and with its commit
 
 
 def test_where_nothing_is_heard_the_scheduler_just_looks(bench: Bench) -> None:

@@ -34,7 +34,7 @@ def test_the_manager_is_told(tmp_path: Path, kind: str) -> None:
         notify.alive()
         notify.tell(StopRequested("SIGTERM"))
         assert [ear.recv(100) for _ in range(3)] == [
-            b"READY=1\nSTATUS=revision 3, 5 schedules, concurrency 2",
+            b"READY=1\nSTATUS=started with revision 3, 5 schedules, concurrency 2",
             b"WATCHDOG=1",
             b"STOPPING=1\nSTATUS=stopping: SIGTERM",
         ]

@@ -15,13 +15,19 @@ import pytest
 from sqlalchemy.orm import Session
 
 import runner
+from runner.domain.errors import DatabaseUnavailable
 from runner.engine.wake import hear
+from runner.storage import database as storage
 from runner.storage import hot_postgres, notify
 from runner.storage.database import Database
+from runner.storage.jobs import JobStore
+from runner.storage.notify import NotifyBell
 from runner.storage.poke import CHANNEL
-from tests.engine.bench import Bench, eventually, kind, make_bench, on
+from tests.contract.test_in_doubt import unanswered
+from tests.engine.bench import Bench, kind, make_bench, on
 from tests.engine.test_service import now_due, service_of, serving
 from tests.factories import NOW, make_new_job
+from tests.waiting import eventually
 
 ROOT = Path(__file__).parents[2]
 
@@ -67,6 +73,49 @@ def test_what_another_process_enqueues_wakes(bench: Bench, heard: Heard) -> None
     before = heard.times
     elsewhere(bench, "runner.enqueue('ok', database_url=url)")
     eventually(lambda: heard.times > before)
+
+
+@pytest.fixture
+def program(bench: Bench) -> Iterator[Database]:
+    """The database as another process has it: nobody listens there."""
+    with closing(Database(bench.app.database.url)) as made:
+        yield made
+
+
+def test_who_does_not_listen_tells_with_what_it_commits(bench: Bench, heard: Heard, program: Database) -> None:
+    """No other connection is made for it."""
+    before = heard.times
+    JobStore(program).enqueue(make_new_job(), NOW)
+    eventually(lambda: heard.times > before)
+    assert isinstance(program.bell, NotifyBell)
+    assert program.bell._connection is None
+
+
+def test_what_was_left_to_one_that_fails_is_told(bench: Bench, heard: Heard, program: Database) -> None:
+    """Who takes it upon himself to tell, and then commits nothing, tells all the same."""
+    bell = program.bell
+    assert isinstance(bell, NotifyBell)
+    bell._wanted.set()
+    before = heard.times
+    with pytest.raises(DatabaseUnavailable), unanswered(is_written=False):
+        JobStore(program).enqueue(make_new_job(), NOW)
+    eventually(lambda: heard.times > before)
+
+
+def test_many_that_do_not_listen_tell_few_times(
+    bench: Bench, heard: Heard, program: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first at once with its commit, the rest together; the last is told too."""
+    monkeypatch.setattr(notify, "GAP", 2.0)
+    before = heard.times
+    for _ in range(100):
+        JobStore(program).enqueue(make_new_job(), NOW)
+    eventually(lambda: heard.times > before)
+    assert isinstance(program.bell, NotifyBell)
+    assert program.bell._wanted.is_set()
+    program.close()
+    eventually(lambda: heard.times >= before + 2)
+    assert heard.times < before + 60
 
 
 def test_many_commits_are_few_notifications(bench: Bench, heard: Heard, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -156,3 +205,11 @@ def test_the_database_tells_the_time(bench: Bench, monkeypatch: pytest.MonkeyPat
     ahead = database.now() - datetime.now(UTC)
     assert timedelta(minutes=59, seconds=50) < ahead < timedelta(minutes=60, seconds=10)
     database.close()
+
+
+def test_the_quickest_answer_tells_the_time(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that took long says when it was asked, or when it was heard: nobody knows. The first began a transaction."""
+    answers = [(0, 7), (9, 40), (3, 20), (1, 5), (2, 30), (8, 50), (0, 9)]
+    given = iter([(timedelta(milliseconds=took), timedelta(milliseconds=ahead)) for took, ahead in answers])
+    monkeypatch.setattr(storage, "_asked", lambda connection: next(given))
+    assert bench.app.database.clock_offset() == timedelta(milliseconds=5)

@@ -19,9 +19,10 @@ from runner.engine.executor import GRACE
 from runner.engine.warden import Warden
 from runner.engine.worker import Worker
 from runner.telemetry import JobProgressed
-from tests.engine.bench import Bench, eventually, kind
+from tests.engine.bench import Bench, kind
 from tests.engine.sample_handlers import gate
 from tests.factories import NOW
+from tests.waiting import eventually
 
 ONCE = RetryPolicy(max_attempts=1)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,22 @@ from sqlalchemy import Engine, text
 from sqlmodel import Field, Session, SQLModel, create_engine, select
 
 import runner
-from runner.domain.errors import DatabaseUnavailable, NotFound, PayloadInvalid, RunnerError, UnknownJobType, UsageError
+from runner import programs
+from runner.domain.errors import (
+    DatabaseUnavailable,
+    NotFound,
+    NotThereYet,
+    PayloadInvalid,
+    RunnerError,
+    UnknownJobType,
+    UsageError,
+)
 from runner.domain.schedule import Unique
+from runner.domain.workflow import Workflow
 from runner.engine.loop import Clock
-from tests.engine.bench import Bench, eventually, kind
+from runner.storage import notify
+from tests.engine.bench import Bench, kind
+from tests.waiting import eventually
 
 STRICT = {"properties": {"days": {"type": "integer", "default": 7}}}
 
@@ -158,6 +170,54 @@ def test_options_reach_the_job(bench: Bench, url: str) -> None:
         assert job.revision == 1
 
 
+def test_what_is_in_force_counts_from_one_call_to_the_next(bench: Bench, url: str) -> None:
+    """A program that has known the file for months: types that come, go and change are so at its next call."""
+    runner.enqueue("ok", database_url=url)
+    with pytest.raises(UnknownJobType):
+        runner.enqueue("fresh", database_url=url)
+
+    bench.define(kind("fresh", "ok"), kind("echo", payload_schema={"properties": {"days": {"default": 30}}}))
+    made = runner.enqueue("fresh", database_url=url)
+    with pytest.raises(UnknownJobType, match="no job type 'ok'"):
+        runner.enqueue("ok", database_url=url)
+    filled = runner.enqueue("echo", database_url=url)
+
+    assert (bench.job(made.id).revision, bench.job(filled.id).payload) == (2, {"days": 30})
+
+
+def test_a_workflow_that_becomes_a_job_type(bench: Bench, url: str) -> None:
+    """What the revision that is known refuses, for whatever reason, is asked of the one that is in force."""
+    bench.define(kind("ok"), workflows={"weekly": Workflow("weekly", {})})
+    runner.enqueue("ok", database_url=url)
+    with pytest.raises(NotThereYet, match="weekly is a workflow"):
+        runner.enqueue("weekly", database_url=url)
+    bench.define(kind("ok"), workflows={"weekly": Workflow("weekly", {})})
+    runner.enqueue("ok", database_url=url)
+
+    bench.define(kind("weekly", "ok"))
+    assert bench.job(runner.enqueue("weekly", database_url=url).id).type == "weekly"
+
+
+def test_an_enqueue_is_one_journey_on_postgresql(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All goes to the server before anything comes back, the telling too, as libpq's own trace of the wire shows."""
+    monkeypatch.setattr(notify, "GAP", 0.0)
+    for _ in range(2):  # the second knows the revision, and its statement is prepared
+        runner.enqueue("ok", {"n": 1}, database_url=url)
+    database = programs._open(url).database
+    with database.write() as connection:
+        wire = connection.connection.driver_connection.pgconn  # type: ignore[union-attr]
+    trace = tmp_path / "trace"
+    with trace.open("w") as file:
+        wire.trace(file.fileno())
+        runner.enqueue("ok", {"n": 2}, database_url=url)
+        wire.untrace()
+
+    messages = [line.split() for line in trace.read_text().splitlines()]
+    there = [message[4] for message in messages if message[2] == "F"]
+    assert there == ["Bind", "Describe", "Execute", "Sync", "Parse", "Bind", "Describe", "Execute", "Sync"]
+    assert [message[2] for message in messages] == ["F"] * len(there) + ["B"] * (len(messages) - len(there))
+
+
 def test_a_duplicate_is_the_job_that_is_there(bench: Bench, engine: Engine, url: str) -> None:
     """A duplicate enqueue returns the existing job and says so, inside a session too."""
     first = runner.enqueue("once", {"a": 1}, database_url=url)
@@ -186,6 +246,11 @@ def test_a_duplicate_is_the_job_that_is_there(bench: Bench, engine: Engine, url:
         ({"type": "ok", "payload": {"a": "\ud800"}}, PayloadInvalid, "cannot be stored"),
         ({"type": "ok", "payload": {1: 2}}, PayloadInvalid, "cannot be a key"),
         ({"type": "ok", "run_at": datetime(2026, 3, 2)}, UsageError, "run_at needs a time zone"),
+        (
+            {"type": "ok", "run_at": datetime.max.replace(tzinfo=timezone(timedelta(hours=-1)))},
+            UsageError,
+            "is out of range",
+        ),
         ({"type": "ok", "run_at": "2026-03-02"}, UsageError, "run_at is a datetime, not str"),
         ({"type": "ok", "run_at": datetime(2026, 3, 2, tzinfo=UTC), "delay": 5}, UsageError, "not both"),
         ({"type": "ok", "delay": float("nan")}, UsageError, "no such delay: nan"),

@@ -17,9 +17,10 @@ from runner.engine import budget
 from runner.engine import recorder as module
 from runner.engine.recorder import Recorder
 from runner.telemetry import JobProgressed
-from tests.engine.bench import Bench, eventually, kind
+from tests.engine.bench import Bench, kind
 from tests.engine.sample_handlers import gate
 from tests.factories import NOW, make_run
+from tests.waiting import eventually
 
 
 class Store:

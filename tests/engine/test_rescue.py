@@ -7,22 +7,25 @@ import signal
 import subprocess
 import sys
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any
 
 import pytest
 
+from runner.domain.errors import DatabaseUnavailable
 from runner.domain.job import JobState, Run
 from runner.domain.retry import RetryPolicy
 from runner.engine import heartbeat
 from runner.engine import janitor as module
 from runner.engine.heartbeat import Heart, WorkerLock, introduce, is_free, new_worker_id
 from runner.engine.janitor import Janitor
-from runner.telemetry import ClaimLost, JobSettled, LateBeat, WorkerRescued
-from tests.engine.bench import Bench, eventually, kind, make_bench
+from runner.telemetry import ClaimLost, ClockOff, JobSettled, LateBeat, WorkerRescued
+from tests.engine.bench import Bench, kind, make_bench
 from tests.engine.sample_handlers import gate
 from tests.factories import DAY, HOUR, MINUTE, NOW, SECOND, Stores, make_job, make_policy, make_running, make_worker
+from tests.waiting import eventually
 
 ONCE = RetryPolicy(max_attempts=1)
 
@@ -264,6 +267,70 @@ def test_a_late_beat_is_told(bench: Bench) -> None:
     assert (round(late.seconds), late.expected) == (25, 10)
 
 
+@pytest.mark.parametrize("wanted", [(100.0, 600.0), (1.0, 6.0), (2.0, 60.0)])
+def test_a_worker_never_goes_by_more_than_its_row_says(bench: Bench, wanted: tuple[float, float]) -> None:
+    """Raised, the row first; lowered, the worker first. A beat that cannot be written changes neither."""
+    make_worker_row(bench, "me")
+    heart = Heart(bench.app.workers, "me", 10, 60, bench.events.append, lambda: None)
+    found: list[tuple[float, float, float]] = []
+
+    def look() -> None:
+        (row,) = bench.app.workers.all()
+        assert heart.stalled_after <= row.stalled_after
+        found.append((heart.interval, heart.stalled_after, row.stalled_after))
+
+    class Store:
+        """Looks right before and right after each write; the first does not succeed, the second without our knowing."""
+
+        calls = 0
+
+        def beat(self, *given: Any, **said: Any) -> bool:
+            look()
+            self.calls += 1
+            if self.calls == 1:
+                raise DatabaseUnavailable("away")
+            is_known = bench.app.workers.beat(*given, **said)
+            look()
+            if self.calls == 2:
+                raise DatabaseUnavailable("away as it answered")
+            return is_known
+
+    heart.store = Store()  # type: ignore[assignment]
+    heart.listeners.append(look)
+    heart.want(*wanted)
+    for _ in range(2):
+        with pytest.raises(DatabaseUnavailable):
+            heart.beat()
+        assert (heart.interval, heart.stalled_after) == (10, 60)
+    heart.beat()
+    assert (heart.interval, heart.stalled_after) == wanted
+    heart.beat()
+    assert found[-1] == (*wanted, wanted[1])
+    assert len(found) == 8
+
+
+def test_a_worker_that_was_taken_for_dead_comes_back_with_its_own_time(bench: Bench) -> None:
+    """The new row as well says no less than what the worker goes by then."""
+    rows: list[float] = []
+    heart = Heart(bench.app.workers, "me", 10, 60, bench.events.append, lambda: None)
+    heart.lost = lambda: rows.append(heart.says()["stalled_after"])
+    for asked in (600.0, 6.0):
+        heart.want(1, asked)
+        heart.beat()
+        assert heart.stalled_after == asked
+    assert rows == [600.0, 600.0]
+
+
+def test_a_clock_that_is_off_is_told_when_it_comes_and_when_it_goes(bench: Bench) -> None:
+    """Not at each look, and not what a network makes of a clock that is right."""
+    janitor = make_janitor(bench)
+    for seconds in (0.0, 0.9, 62.0, 61.0, -0.5, -0.1, -3600.0):
+        janitor.offset = partial(timedelta, seconds=seconds)
+        janitor.tick(NOW)
+
+    assert [one.seconds for one in bench.of(ClockOff)] == [62.0, 0.0, -3600.0]
+
+
 def test_who_was_silent_before_the_first_look_is_suspected(bench: Bench, monotonic: Monotonic) -> None:
     """While it holds jobs, until it beats or is known to be dead: a short process knows that it has to look again."""
     bench.app.workers.register(make_worker("silent", last_heartbeat=NOW - HOUR, stalled_after=60.0))
@@ -424,7 +491,7 @@ def test_a_beat_tells_whether_the_worker_is_known(bench: Bench, tmp_path: Path) 
     lost: list[str] = []
     worker_id = new_worker_id()
     lock = WorkerLock(tmp_path / "runner.db", worker_id)
-    row = introduce(lock, worker_id, version="0", concurrency=2, stalled_after=timedelta(seconds=60))
+    row = introduce(lock, worker_id, version="0", said={"concurrency": 2, "stalled_after": 60.0})
     bench.app.workers.register(row)
     heart = Heart(
         bench.app.workers, worker_id, 10, 60, bench.events.append, lambda: lost.append("lost"),

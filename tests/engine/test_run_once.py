@@ -18,9 +18,10 @@ from runner.engine.loop import SimulatedClock
 from runner.engine.run_once import Options, Report, RunOnce
 from runner.engine.worker import Selection
 from runner.telemetry import JobStarted
-from tests.engine.bench import DEADLINE, Bench, eventually, kind, open_app
+from tests.engine.bench import DEADLINE, Bench, kind, open_app
 from tests.engine.sample_handlers import gate
 from tests.factories import DAY, HOUR, MINUTE, NOW, SECOND, Stores, make_policy, make_schedule, make_worker, start
+from tests.waiting import eventually
 
 ONCE = RetryPolicy(max_attempts=1)
 TEN = 10 * MINUTE

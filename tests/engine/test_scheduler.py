@@ -269,7 +269,7 @@ def test_a_paused_schedule_skips_its_slots(bench: Bench) -> None:
     assert bench.all_jobs() == []
     assert [outcome for _, outcome in told(bench)] == ["skipped_paused", "skipped_paused"]
 
-    bench.app.schedules.resume("often", NOW + 25 * MINUTE, lambda row: NOW + 3 * TEN)
+    bench.app.schedules.resume("often", NOW + 25 * MINUTE)
     scheduler.tick(NOW + 3 * TEN)
     assert [job.scheduled_for for job in bench.all_jobs()] == [NOW + 3 * TEN]
 

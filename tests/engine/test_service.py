@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ import pytest
 from runner.assembly import Roles
 from runner.domain.errors import DatabaseUnavailable
 from runner.domain.job import Run
+from runner.domain.outcome import Completed
 from runner.engine.follower import digest_of
 from runner.engine.loop import Clock
 from runner.engine.service import Loop, Service, kept_back
@@ -24,16 +25,21 @@ from runner.storage.claims import ClaimRequest
 from runner.telemetry import (
     Event,
     JobSettled,
+    JobStarted,
     LoopDied,
     ServiceStarted,
     ServiceStopped,
+    SettingsChanged,
+    SettingsKept,
     StopRequested,
     TickFailed,
     TickRecovered,
+    WorkerRescued,
 )
-from tests.engine.bench import Bench, eventually, kind, make_bench
+from tests.engine.bench import Bench, kind, make_bench
 from tests.engine.sample_handlers import gate
-from tests.factories import make_schedule
+from tests.factories import DAY, Stores, end, make_running, make_schedule
+from tests.waiting import eventually
 
 GOOD = """
 version: 1
@@ -131,17 +137,65 @@ def test_a_loop_that_dies_takes_the_service_down() -> None:
     assert isinstance(other.events[-1], ServiceStopped)
 
 
+def test_a_stop_before_the_start() -> None:
+    """No loop begins, nothing says that it serves, and the end is told as any other."""
+    duty = Duty()
+    service = Service([duty.loop("worker")], None, timedelta(seconds=30), duty.events.append)
+    service.stop("SIGTERM")
+
+    assert service.run() == []
+    assert duty.calls == 0
+    assert [type(event) for event in duty.events] == [StopRequested, ServiceStopped]
+
+
 def test_a_tick_may_be_done_where_its_cause_is() -> None:
     """Who has ended a job settles it: our thread is woken only where it has to look again sooner than it wants to."""
     duty = Duty()
     loop = duty.loop()
     loop._looks_at = time.monotonic()
-    assert (loop.here(), duty.calls) == (True, 1)
+    assert (loop.here(), duty.calls) == ("done", 1)
     loop._looks_at = time.monotonic() + 60
-    assert (loop.here(), duty.calls) == (False, 2)
+    assert (loop.here(), duty.calls) == ("wake", 2)
     duty.raises = DatabaseUnavailable("locked")
-    assert (loop.here(), duty.calls) == (False, 3), "it is tried again by the loop, at its own pace"
-    assert (loop.here(), duty.calls) == (False, 3)
+    assert (loop.here(), duty.calls) == ("wake", 3), "it is tried again by the loop, at its own pace"
+    assert (loop.here(), duty.calls) == ("wake", 3)
+
+
+def test_who_finds_another_at_a_tick_leaves_one_more_to_it() -> None:
+    """Many that end together do not stand in a row to settle one each."""
+    duty, found = Duty(), list[str]()
+    loop = duty.loop()
+    loop._looks_at = 0.0
+
+    def tick(now: datetime) -> float:
+        if duty.calls == 0:
+            late = threading.Thread(target=lambda: found.append(loop.here()))
+            late.start()
+            late.join()
+        return duty.tick(now)
+
+    loop.tick = tick
+    assert (loop.here(), found, duty.calls) == ("done", ["left"], 2)
+
+
+def test_what_was_left_to_the_loop_itself_it_does_at_once() -> None:
+    """It does not lie down between the two ticks."""
+    duty, found = Duty(), list[str]()
+    loop = duty.loop()
+    loop.clock = Clock()
+
+    def tick(now: datetime) -> float:
+        if not found:
+            late = threading.Thread(target=lambda: found.append(loop.here()))
+            late.start()
+            late.join()
+        duty.tick(now)
+        return 3600.0
+
+    loop.tick = tick
+    with serving(Service([loop], None, timedelta(seconds=1), duty.events.append)):
+        eventually(lambda: duty.calls >= 2)
+    assert found == ["left"]
 
 
 def test_a_loop_that_ended_does_nothing_more() -> None:
@@ -149,7 +203,7 @@ def test_a_loop_that_ended_does_nothing_more() -> None:
     duty = Duty()
     loop = duty.loop()
     loop.stop()
-    assert (loop.here(), duty.calls) == (False, 0)
+    assert (loop.here(), duty.calls) == ("wake", 0)
 
 
 def test_a_loop_dies_wherever_it_ticks() -> None:
@@ -157,7 +211,7 @@ def test_a_loop_dies_wherever_it_ticks() -> None:
     duty = Duty(raises=SystemExit(3))
     loop, told = duty.loop(), threading.Event()
     loop.died = told.set
-    assert loop.here()
+    assert loop.here() == "done"
     assert told.is_set()
     assert loop.failure is duty.raises
 
@@ -236,6 +290,31 @@ def test_due_schedules_are_fired_and_their_jobs_run(bench: Bench) -> None:
     assert {slot.outcome for slot in bench.slots("often")} == {"enqueued"}
 
 
+@pytest.mark.parametrize("roles", [Roles(runs=False), Roles(runs=False, fires=False), Roles(runs=False, rescues=False)])
+def test_a_process_that_runs_nothing_rescues_and_prunes(bench: Bench, roles: Roles) -> None:
+    """Nobody else may be there to do it; where all jobs are off (`JOBS_ENABLED=false`), it does neither."""
+    stores, now = Stores(bench.app.database), datetime.now(bench.clock.time.tzinfo)
+    orphan = make_running(stores, worker_id="dead", now=now)
+    old = make_running(stores, worker_id="w1", now=now - 40 * DAY)
+    end(stores, old, Completed(), now=now - 40 * DAY)
+    for worker_id in ("dead", "w1"):
+        bench.app.workers.forget(worker_id)
+    looks = list[str]()
+    census = bench.app.workers.census
+    bench.app.workers.census = lambda: (looks.append("look"), census())[1]  # type: ignore[method-assign]
+
+    with service_of(bench, roles) as service, serving(service):
+        if roles.rescues:
+            eventually(lambda: bench.state(orphan.id) == "pending")
+            eventually(lambda: [job.id for job in bench.all_jobs()] == [orphan.id])
+            assert bench.of(WorkerRescued)[0].worker_id == "dead"
+        else:
+            assert "janitor" not in {loop.name for loop in service.loops}
+    assert bool(looks) == roles.rescues
+    assert (bench.state(orphan.id) == "running") == (not roles.rescues)
+    assert bench.app.workers.all() == []
+
+
 @pytest.mark.parametrize(("roles", "expected"), [(Roles(fires=False), "no slot"), (Roles(runs=False), "no run")])
 def test_roles_leave_duties_out(bench: Bench, roles: Roles, expected: str) -> None:
     """`--no-scheduler` fires nothing, `--no-worker` runs nothing."""
@@ -268,6 +347,99 @@ def test_the_row_says_which_queues_are_taken(bench: Bench) -> None:
     for selection, told in chosen:
         with service_of(bench, Roles(selection=selection)):
             assert [row.queues for row in bench.app.workers.all()] == [told]
+
+
+@pytest.mark.parametrize(("runs", "applies"), [(True, True), (True, False), (False, True)])
+def test_a_running_service_goes_by_the_settings_of_the_file(
+    dialect: str, tmp_path: Path, runs: bool, applies: bool
+) -> None:
+    """Concurrency, grace, retention, beat and patience, also with `--no-sync`; the row says so. A flag still wins."""
+    bench = make_bench(tmp_path)
+    app = bench.app
+    app.settings = replace(app.settings, origins={"retention": "flag --retention"})
+    app.settings.config.write_text(GOOD)
+    follower = app.follower(applies=applies)
+    definitions = follower.begin(app.reloader.read(), datetime.now(bench.clock.time.tzinfo))
+    with app.service(follower, Roles(runs=runs), definitions) as service, serving(service):
+        janitor = next(loop.tick.__self__ for loop in service.loops if loop.name == "janitor")  # type: ignore[attr-defined]
+        eventually(lambda: bench.of(ServiceStarted))
+        options = "concurrency: 5, heartbeat: 200ms, stalled_after: 6s, shutdown_grace: 20s, retention: 1d"
+        app.settings.config.write_text(GOOD.replace("runner: {", f"runner: {{{options}, "))
+        row = eventually(lambda: next((row for row in app.workers.all() if row.stalled_after == 6), None))
+        assert row.concurrency == (5 if runs else 0)
+        assert (service.grace, janitor.interval, janitor.retention) == (timedelta(seconds=20), 0.2, timedelta(days=30))
+        assert [(one.changed["concurrency"], "retention" in one.changed) for one in bench.of(SettingsChanged)] == [
+            ((2, 5), False)
+        ]
+        assert list(bench.of(SettingsKept)[0].kept) == ["retention"]
+        eventually(lambda: app.workers.all()[0].beats > row.beats + 3, seconds=5)  # the old beat was ten seconds
+        app.settings.config.write_text(GOOD)
+        eventually(lambda: [row.stalled_after for row in app.workers.all()] == [60.0])
+        eventually(lambda: [row.concurrency for row in app.workers.all()] == [2 if runs else 0])
+        assert (service.grace, janitor.interval) == (timedelta(seconds=30), 5.0)
+    app.close()
+
+
+def test_concurrency_is_raised_and_lowered_under_running_jobs(dialect: str, tmp_path: Path) -> None:
+    """Raised, more begin at once; lowered, none is stopped and none begins until fewer run."""
+    bench = make_bench(tmp_path)
+    app, file = bench.app, bench.app.settings.config
+    good = GOOD.replace("sample_handlers.ok", "sample_handlers.hold")
+    file.write_text(good)
+    follower = app.follower(applies=True)
+    definitions = follower.begin(app.reloader.read(), datetime.now(bench.clock.time.tzinfo))
+    now_due(bench)
+    ids = [bench.enqueue("ok", {"gate": f"g{number}"}) for number in range(6)]
+
+    def running() -> list[int]:
+        return [number for number, job_id in enumerate(ids) if bench.state(job_id) == "running"]
+
+    with app.service(follower, Roles(), definitions) as service, serving(service):
+        assert service.worker is not None
+        eventually(lambda: running() == [0, 1])
+        file.write_text(good.replace("runner: {", "runner: {concurrency: 4, "))
+        eventually(lambda: running() == [0, 1, 2, 3])
+        file.write_text(good.replace("runner: {", "runner: {concurrency: 1, "))
+        eventually(lambda: [row.concurrency for row in app.workers.all()] == [1])
+        for number, left in ((0, [1, 2, 3]), (2, [1, 3]), (1, [3])):
+            gate(f"g{number}").opened.set()
+            eventually(lambda number=number: bench.state(ids[number]) == "completed")  # type: ignore[misc]
+            assert running() == left
+        gate("g3").opened.set()
+        eventually(lambda: running() == [4])
+        file.write_text(good)
+        eventually(lambda: running() == [4, 5])
+        for number in (4, 5):
+            gate(f"g{number}").opened.set()
+        eventually(lambda: app.jobs.counts()["completed"] == 6)
+    assert {job.run_number for job in bench.all_jobs()} == {1}
+    app.close()
+
+
+def test_a_lower_patience_counts_for_the_worker_itself(dialect: str, tmp_path: Path) -> None:
+    """One that cannot beat gives its runs up by what its row says now, however long it had before."""
+    bench = make_bench(tmp_path, stalled_after=timedelta(hours=1))
+    app, file = bench.app, bench.app.settings.config
+    good = GOOD.replace("sample_handlers.ok", "sample_handlers.say_until_stopped")
+    file.write_text(good.replace("runner: {", "runner: {stalled_after: 1h, "))
+    follower = app.follower(applies=True)
+    definitions = follower.begin(app.reloader.read(), datetime.now(bench.clock.time.tzinfo))
+    now_due(bench)
+    job_id = bench.enqueue("ok")
+
+    def away(*_: object, **__: object) -> bool:
+        raise DatabaseUnavailable("away")
+
+    with app.service(follower, Roles(), definitions) as service, serving(service):
+        eventually(lambda: bench.state(job_id) == "running")
+        file.write_text(good.replace("runner: {", "runner: {heartbeat: 1s, stalled_after: 3s, "))
+        eventually(lambda: [row.stalled_after for row in app.workers.all()] == [3.0])
+        assert service.worker is not None
+        assert service.worker.executor._lease.lasts == 2.0
+        app.workers.beat = away  # type: ignore[method-assign]
+        eventually(lambda: bench.attempts(job_id), seconds=10)
+        assert {one.outcome for one in bench.attempts(job_id)} == {"released"}
+    app.close()
 
 
 @pytest.mark.parametrize("runs", [True, False])
@@ -308,6 +480,32 @@ def test_what_runs_may_end_within_the_grace(bench: Bench) -> None:
     assert (bench.state(job_id), bench.state(late)) == ("completed", "pending")
     (stopped,) = bench.of(ServiceStopped)
     assert (stopped.reason, stopped.drained, stopped.released) == ("SIGTERM", 1, 0)
+
+
+def test_what_a_claim_that_went_on_has_begun_counts_too(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Claimed as the stop came, begun after that was told, and at its end before anybody looks again."""
+    bench.define(kind("ok"))
+    now_due(bench)
+    settle_down, made = Loop.settle_down, list[int]()
+
+    def settle_down_late(loop: Loop, patience: float) -> None:
+        settle_down(loop, patience)
+        eventually(lambda: bench.state(made[0]) == "completed")
+
+    monkeypatch.setattr(Loop, "settle_down", settle_down_late)
+    with service_of(bench) as service:
+
+        def stop(event: Event) -> None:
+            if isinstance(event, JobStarted):
+                service.stop("SIGTERM")
+                eventually(lambda: bench.of(StopRequested))
+
+        bench.app.events.subscribe(stop)
+        with serving(service):
+            made.append(bench.enqueue("ok"))
+            eventually(lambda: bench.of(ServiceStopped))
+    (stopped,) = bench.of(ServiceStopped)
+    assert (stopped.drained, stopped.released) == (1, 0)
 
 
 def test_what_ends_as_the_stop_is_told_counts_among_those_that_ended(bench: Bench) -> None:

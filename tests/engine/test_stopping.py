@@ -12,9 +12,10 @@ from runner.domain.job import JobState
 from runner.domain.retry import RetryPolicy
 from runner.engine.worker import Worker
 from runner.telemetry import ClaimLost
-from tests.engine.bench import Bench, eventually, kind
+from tests.engine.bench import Bench, kind
 from tests.engine.sample_handlers import gate
 from tests.factories import NOW
+from tests.waiting import eventually
 
 ONCE = RetryPolicy(max_attempts=1)
 BRIEF = timedelta(seconds=0.1)

@@ -22,6 +22,7 @@ from sqlmodel import Session
 
 import runner
 from runner.config.intake import Call
+from runner.domain.access_rows import AuditEntry
 from runner.domain.errors import DatabaseUnavailable
 from runner.domain.job import JobState
 from runner.domain.job_rows import Job
@@ -34,11 +35,12 @@ from runner.engine.loop import Clock
 from runner.engine.wake import Ear
 from runner.programs import KEPT
 from runner.storage import poke
+from runner.storage.access import AccessStore
 from runner.storage.claims import ClaimRequest, Lane
 from runner.storage.database import Database
 from runner.storage.settling import Settlement
 from tests.contract.databases import engines
-from tests.engine.bench import Bench, eventually, kind, make_bench
+from tests.engine.bench import Bench, kind, make_bench
 from tests.factories import (
     DAY,
     NOW,
@@ -53,6 +55,7 @@ from tests.factories import (
     make_worker,
     start,
 )
+from tests.waiting import eventually
 
 LINE_UP = 200
 
@@ -154,7 +157,7 @@ def rescued(bench: Bench, stores: Stores) -> Act:
 
 def resumed(bench: Bench, stores: Stores) -> Act:
     stores.schedules.pause("a", NOW, by="me", reason=None)
-    return lambda: stores.schedules.resume("a", NOW, lambda row: NOW)
+    return lambda: stores.schedules.resume("a", NOW)
 
 
 def at_once(act: Callable[[Bench, Stores], object]) -> Callable[[Bench, Stores], Act]:
@@ -465,6 +468,9 @@ def test_prune_takes_all_kinds(bench: Bench, stores: Stores) -> None:
     for job in bench.all_jobs():
         stores.jobs.cancel(job.id or 0, old)
     stores.workers.register(make_worker("gone", last_heartbeat=old))
+    acts = [AuditEntry(at=at, who="me", address="local", action="cancel", target="job 1") for at in (old, NOW)]
+    access = AccessStore(bench.app.database)
+    access.audit(acts)
     stale = poke.socket_file(bench.app.database.path, "stale")
     with closing(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)) as made:
         poke.reach(made.bind, stale)
@@ -476,6 +482,7 @@ def test_prune_takes_all_kinds(bench: Bench, stores: Stores) -> None:
     assert len(bench.slots()) == 1
     assert [bool(one.source) for one in stores.revisions.history()] == [True, False, False]
     assert (stores.workers.all(), stale.exists()) == ([], False)
+    assert [one.at for one in access.audited()] == [NOW]
 
 
 def test_pruning_never_holds_the_lock_for_long(bench: Bench, stores: Stores) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from runner.engine.watch import Watch, watched_place
-from tests.engine.bench import eventually
+from tests.waiting import eventually
 
 
 def write(file: Path) -> None:

@@ -15,9 +15,10 @@ from runner.domain.retry import RetryPolicy
 from runner.engine.worker import Selection
 from runner.telemetry import JobSettled, JobStarted
 from tests.engine import sample_handlers
-from tests.engine.bench import Bench, eventually, kind
+from tests.engine.bench import Bench, kind
 from tests.engine.sample_handlers import gate
 from tests.factories import HOUR, MINUTE, NOW, SECOND
+from tests.waiting import eventually
 
 ONCE = RetryPolicy(max_attempts=1)
 
@@ -75,7 +76,7 @@ def test_what_ended_while_nothing_could_be_asked_is_settled_later(
         for place, name in ((worker.claims, "lanes"), (worker, "changed")):
             with monkeypatch.context() as gone:
                 gone.setattr(place, name, _unavailable)
-                worker._looked_at, worker._ask_at = -9.0, 0.0
+                worker._is_idle, worker._looked_at, worker._ask_at = False, -9.0, 0.0
                 with pytest.raises(DatabaseUnavailable):
                     worker.tick(NOW)
             assert worker.has_work()
@@ -218,6 +219,20 @@ def test_jobs_in_another_queue_than_their_type_are_found(bench: Bench) -> None:
         assert bench.run(worker, old)[0].status == "completed"
 
 
+def test_an_idle_worker_finds_a_new_queue_at_once(bench: Bench) -> None:
+    """It claims where it looked before, as nobody shall wait for more; where work came elsewhere, it does not pause."""
+    bench.define(kind("ok", queue="new"))
+    with bench.worker() as worker:
+        for _ in range(3):
+            worker.tick(NOW)
+        old = bench.enqueue("ok", queue="old")
+        pause = worker.tick(NOW)
+        assert (pause, bench.state(old)) == (0.0, "pending")
+        worker.tick(NOW)
+        assert bench.state(old) in ("running", "completed")
+        bench.until(worker, lambda: not worker.has_work())
+
+
 def test_a_limit_holds_over_workers(bench: Bench) -> None:
     """A named limit counts the running rows over all workers."""
     bench.define(kind("hold", limit="one"), kind("ok"), limits={"one": 1})
@@ -242,7 +257,6 @@ def test_the_queue_is_told_when_to_look_again(bench: Bench) -> None:
     with bench.worker(concurrency=2) as worker:
         assert worker.tick(NOW) == 1.0
         bench.enqueue("hold")
-        worker._looked_at = -1.0
         assert 0 < worker.tick(NOW) <= 0.5 or worker.tick(NOW) <= 0.5
         gate().opened.set()
         bench.until(worker, lambda: not worker.has_work())

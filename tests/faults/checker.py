@@ -140,6 +140,9 @@ def _settled(history: History, job: Line) -> Iterator[Broken]:
         if ends.get(line["run"]) != line["end"]:
             end = ends.get(line["run"], "running")
             yield Broken("settled twice", f"{name} run {line['run']} was told {line['end']} and is {end}")
+    for line in history.of_job("rejected", job["job"]):
+        if ends.get(line["run"]) == "completed":
+            yield Broken("settled twice", f"{name} run {line['run']} was told refused and is completed")
     if job["status"] == "completed" and job.get("result_of") not in (None, job["run_number"]):
         yield Broken("settled twice", f"{name} has the result of run {job['result_of']}, not of {job['run_number']}")
 

@@ -8,8 +8,6 @@ import signal
 import sqlite3
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -30,6 +28,7 @@ ROOT = Path(__file__).parents[2]
 HANDLERS = '''
 import asyncio, json, os, sys, time
 from pathlib import Path
+from tests.waiting import eventually
 
 FOLDER = Path(__file__).parents[1]
 if os.environ.get("START_GATE"):  # several processes begin at the same moment
@@ -254,13 +253,6 @@ def make_project(folder: Path, file: str = FILE) -> Project:
     (folder / "handlers/traces.py").write_text(HANDLERS)
     (folder / "schedules.yaml").write_text(file)
     return Project(folder)
-
-
-def eventually(condition: Callable[[], object], what: str) -> None:
-    deadline = time.monotonic() + DEADLINE
-    while not condition():
-        assert time.monotonic() < deadline, f"{what}: not within {DEADLINE:g} s"
-        time.sleep(0.005)
 
 
 def is_alive(pid: int) -> bool:

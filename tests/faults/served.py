@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from tests.faults.checker import History, check
-from tests.faults.projects import Project, eventually
+from tests.faults.projects import Project
 from tests.faults.zygote import Zygote
+from tests.waiting import eventually
 
 ENDS = {  # what the log calls the end of a run
     "job completed": "completed",
@@ -29,6 +30,7 @@ REJECTED = "the run is no longer ours: nothing of its outcome was taken"
 RESCUED = "a worker is gone: its jobs were rescued"
 FAILED = "a duty failed: it is tried again until it succeeds"
 RECOVERED = "a duty that failed succeeds again"
+UNFIRED = "schedule could not be fired: its slot waits"
 
 
 @cache
@@ -170,6 +172,8 @@ def _from_log(said: dict[str, Any]) -> dict[str, Any] | None:
         return {"kind": "rescued", "worker": said["dead_worker"], "jobs": said["job_ids"]}
     if event == FAILED:
         return {"kind": "failed", "loop": said["loop"], "error": said["error"]}
+    if event == UNFIRED:
+        return {"kind": "failed", "loop": "scheduler", "error": said["error"]}
     return None
 
 

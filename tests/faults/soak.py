@@ -1,7 +1,8 @@
 """Long runs under faults: workers are killed, stopped, or locked out while ten thousand jobs run.
 
-`make soak`, or `python -m tests.faults.soak --jobs 10000 --seed 7 kill stop lock`. Each form prints what it did, and
-fails where a rule is broken, or where its faults did not happen. A short form is one of the tests.
+`make soak`, or `python -m tests.faults.soak --jobs 10000 --seed 7 kill stop lock`. In `--postgresql --jobs 20000 crash`
+workers are killed at random, and the server ten times. Each form prints what it did, and fails where a rule is broken,
+or where its faults did not happen. A short form is one of the tests.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,15 +28,18 @@ import psycopg
 
 from tests.contract.postgres import Server
 from tests.faults.checker import Broken, History, check
+from tests.faults.interrupted import statements, terminate, told
 from tests.faults.projects import HANDLERS, Project, make_project
 from tests.faults.proxy import Proxy
 from tests.faults.served import Served, command, history_of, serve
 
 STALLED_AFTER = 3.0  # seconds, in all forms but `lock`
 LONGEST = 600.0  # seconds: a form that takes longer hangs
+LONGEST_PER_JOB = 0.06  # seconds, where there are more than ten thousand
 BULK = 500
 FEW = 10  # jobs, of which some are longer than two stops are apart: they must be let end
 LOCKED = 10.0  # seconds
+RESTARTS = 10  # of the server, in the form `crash`, over the first two thirds of the jobs
 LOCKED_OUT, TRIES = 7, 10  # the exit code of a command that could not write, and how often it is called again
 
 FILE = """
@@ -64,6 +69,7 @@ async def coroutine(ctx, payload):
     return {"run": run_number(ctx)}
 """
 
+ENDED = "SELECT count(*) AS count FROM background_jobs WHERE completed_at IS NOT NULL AND schedule_name IS NULL"
 UNFINISHED = "SELECT count(*) AS count FROM background_jobs WHERE completed_at IS NULL AND schedule_name IS NULL"
 AT_WORK = """
 SELECT DISTINCT workers.pid FROM workers JOIN background_jobs AS jobs ON jobs.worker_id = workers.id
@@ -96,18 +102,22 @@ class Soak:
     networks: list[tuple[Served, Proxy]] = field(default_factory=list)  # one for each worker, where the fault is theirs
     mending: list[threading.Timer] = field(default_factory=list)
     has_networks: bool = False
+    restarts: int = 0
 
     def run(self, fault: Callable[[Soak], None]) -> History:
-        deadline = time.monotonic() + LONGEST
+        longest = max(LONGEST, LONGEST_PER_JOB * self.jobs)
+        deadline = time.monotonic() + longest
         self.live = [self._serve() for _ in range(self.workers)]
-        fresh = self._enqueue()
         fault_at = time.monotonic() + min(self.every, 1.0)
-        while next(fresh, 0) or self._unfinished():
-            assert time.monotonic() < deadline, f"not done after {LONGEST:g} s; see {self.project.traces}"
-            if time.monotonic() >= fault_at:
-                fault(self)
-                fault_at = max(fault_at + self.every, time.monotonic())
-            time.sleep(max(min(fault_at - time.monotonic(), 0.05), 0))
+        with ThreadPoolExecutor(1, "enqueue") as producer:
+            enqueued = producer.submit(self._enqueue, random.Random(self.rng.random()))
+            while not enqueued.done() or self._unfinished():
+                assert time.monotonic() < deadline, f"not done after {longest:g} s; see {self.project.traces}"
+                if time.monotonic() >= fault_at:
+                    fault(self)
+                    fault_at = max(fault_at + self.every, time.monotonic())
+                time.sleep(max(min(fault_at - time.monotonic(), 0.05), 0))
+            enqueued.result()
         for timer in (*self.mending, *(timer for timer, _ in self.stopped)):
             timer.join()
         for one in self.live:
@@ -148,35 +158,48 @@ class Soak:
     def restart(self) -> None:
         """The server of the database is ended as by a crash, and started again."""
         assert self.project.server is not None
-        self.project.note("fault", fault="restart", at=time.time())
+        self.project.note("fault", fault="restart", interrupted=statements(self.project), at=time.time())
         self.project.server.down()
         time.sleep(self.rng.uniform(0.0, 0.5))  # as long as nobody answers
         self.project.server.up()
+        self.restarts += 1
+
+    def crash(self) -> None:
+        """kill -9 of one worker; of the server, each time that a fifteenth of the jobs has ended."""
+        is_due = self._count(ENDED) >= self.jobs * self.restarts / (1.5 * RESTARTS)
+        if is_due and self.restarts < RESTARTS:
+            self.restart()
+        else:
+            self.kill()
 
     def terminate(self) -> None:
         """The server ends some of the connections of the workers."""
         with suppress(psycopg.Error):
             for row in self.project.rows(OF_WORKERS):
                 if self.rng.random() < 0.5:
-                    self.project.note("fault", fault="terminate", at=time.time())
-                    self.project.rows(f"SELECT pg_terminate_backend({row['pid']})")
+                    interrupted = terminate(self.project, row["pid"])
+                    self.project.note("fault", fault="terminate", interrupted=interrupted, at=time.time())
 
     def drop(self) -> None:
         """All connections of one worker are reset by the network."""
+        interrupted = statements(self.project)
         dropped = self.rng.choice(self.networks)[1].drop()
         if dropped:
-            self.project.note("fault", fault="drop", connections=dropped, at=time.time())
+            self.project.note(
+                "fault", fault="drop", connections=dropped, interrupted=interrupted, at=time.time()
+            )  # fmt: skip
 
     def cut(self) -> None:
         """No byte comes from one worker or to it for a while, sometimes for longer than the others wait for it."""
         served, network = self.rng.choice(self.networks)
+        interrupted = statements(self.project)
         network.cut()
-        self.project.note("fault", fault="cut", pid=served.pid, at=time.time())
+        self.project.note("fault", fault="cut", pid=served.pid, interrupted=interrupted, at=time.time())
         self._later(STALLED_AFTER * self.rng.uniform(0.3, 3.0), network.mend)
 
     def readonly(self) -> None:
         """The server takes no writes for a moment, as one that has become a standby."""
-        self.project.note("fault", fault="readonly", at=time.time())
+        self.project.note("fault", fault="readonly", interrupted=statements(self.project), at=time.time())
         self._set_read_only("on")
         self._later(self.rng.uniform(0.2, 1.0), lambda: self._set_read_only("off"))
 
@@ -199,18 +222,17 @@ class Soak:
         self.networks.append((served, network))
         return served
 
-    def _enqueue(self) -> Iterator[int]:
-        """A part first, the rest while the workers are at it; noted once it is acknowledged."""
+    def _enqueue(self, rng: random.Random) -> None:
+        """While the workers are at it, and the faults come; noted once it is acknowledged."""
         left = self.jobs
         while left:
             count = min(BULK, left)
             file = self.project.traces / "bulk.jsonl"
-            file.write_text("".join(json.dumps(self._job()) + "\n" for _ in range(count)))
+            file.write_text("".join(json.dumps(self._job(rng)) + "\n" for _ in range(count)))
             said = self._enqueued(file)
             for job in json.loads(said)["jobs"]:
                 self.project.note("enqueued", job=job["id"])
             left -= count
-            yield count
 
     def _enqueued(self, file: Path) -> str:
         """Until it is acknowledged: a worker that is stopped may hold the write lock, and one more after it."""
@@ -221,26 +243,30 @@ class Soak:
         assert code == 0, said
         return said
 
-    def _job(self) -> dict[str, object]:
-        kind = self.rng.choice(["thread", "thread", "coroutine"])
-        seconds = self.longest if self.rng.random() < 0.002 else self.rng.uniform(0.001, 0.08)
-        return {"type": kind, "payload": {"seconds": round(seconds, 4)}, "priority": self.rng.randint(1, 10)}
+    def _job(self, rng: random.Random) -> dict[str, object]:
+        kind = rng.choice(["thread", "thread", "coroutine"])
+        seconds = self.longest if rng.random() < 0.002 else rng.uniform(0.001, 0.08)
+        return {"type": kind, "payload": {"seconds": round(seconds, 4)}, "priority": rng.randint(1, 10)}
 
     def _unfinished(self) -> int:
+        return self._count(UNFINISHED)
+
+    def _count(self, statement: str) -> int:
         try:
-            return int(self.project.rows(UNFINISHED)[0]["count"])
+            return int(self.project.rows(statement)[0]["count"])
         except psycopg.OperationalError:
             return 1  # the server is not there
 
 
 FORMS: dict[str, Callable[[Soak], None]] = {
     "kill": Soak.kill, "stop": Soak.stop, "lock": Soak.lock, "restart": Soak.restart, "terminate": Soak.terminate,
-    "drop": Soak.drop, "cut": Soak.cut, "readonly": Soak.readonly,
+    "drop": Soak.drop, "cut": Soak.cut, "readonly": Soak.readonly, "crash": Soak.crash,
 }  # fmt: skip
 OF_THE_NETWORK = ("drop", "cut")
-OF_THE_SERVER = ("restart", "terminate", "readonly", *OF_THE_NETWORK)  # on PostgreSQL alone
+OF_THE_SERVER = ("restart", "terminate", "readonly", "crash", *OF_THE_NETWORK)  # on PostgreSQL alone
 EVERY = {"kill": 0.2, "stop": 1.0, "lock": 20.0, "restart": 3.0, "terminate": 0.3, "drop": 0.2, "cut": 2.0,
-         "readonly": 3.0}  # fmt: skip
+         "readonly": 3.0, "crash": 0.5}  # fmt: skip
+FAULTS = {"kill": ("SIGKILL",), "stop": ("SIGSTOP",), "crash": ("SIGKILL", "restart")}  # of the others: as the form
 LONGEST_JOB = {
     "kill": 0.4,
     "stop": 1.5 * STALLED_AFTER,
@@ -250,6 +276,7 @@ LONGEST_JOB = {
     "drop": 0.4,
     "cut": 1.0,
     "readonly": 1.0,
+    "crash": 0.4,
 }  # a worker lives for 0.8 s where they are killed
 QUICK_BEATS = {"RUNNER_STALLED_AFTER": f"{STALLED_AFTER:g}s", "RUNNER_HEARTBEAT": "1s"}
 
@@ -273,16 +300,17 @@ class Report:
         for name, count in self.injected().items():
             if count == 0:
                 found.append(f"no {name}: this run has shown nothing")
+        if self.form == "crash" and self.injected()["restart"] < RESTARTS:
+            found.append(f"fewer than {RESTARTS} restarts of the server")
         failed = {f"a duty failed: {line['loop']}: {line['error']}" for line in self.history.of("failed")}
         known = "the database" if self.form in OF_THE_SERVER else {"stop": "is locked by another"}.get(self.form)
         return found + sorted(one for one in failed if known is None or known not in one)
 
     def injected(self) -> dict[str, int]:
-        fault = {"kill": "SIGKILL", "stop": "SIGSTOP"}.get(self.form, self.form)
-        counts = {fault: len(self.history.faults(fault))}
+        counts = {fault: len(self.history.faults(fault)) for fault in FAULTS.get(self.form, (self.form,))}
         if self.form in OF_THE_SERVER and self.form != "cut":
             counts["failed duties"] = len(self.history.of("failed"))
-        if self.form in ("kill", "stop", "cut"):
+        if self.form in ("kill", "stop", "cut", "crash"):
             counts["rescues"] = sum(bool(line["jobs"]) for line in self.history.of("rescued"))
         if self.form == "stop":
             counts["stale writes rejected"] = len(self.history.of("rejected"))
@@ -304,7 +332,8 @@ class Report:
         first = f"{self.form}: seed {self.seed}, {self.seconds:.0f} s, {acknowledged:,} jobs and {slots:,} slots"
         second = f"{runs:,} runs, " + ", ".join(f"{count:,} {name}" for name, count in counts.items())
         lost, twice = broken.count("lost"), broken.count("settled twice")
-        return f"{first}\n  {second}\n  {lost} lost, {twice} settled twice, {running} left running"
+        third = f"  {lost} lost, {twice} settled twice, {running} left running"
+        return "\n".join(filter(None, (first, f"  {second}", told(self.history), third)))
 
 
 def soak(

@@ -7,8 +7,9 @@ import time
 
 import pytest
 
-from tests.faults.projects import FILE, HANDLERS, Project, eventually
+from tests.faults.projects import FILE, HANDLERS, Project
 from tests.faults.served import REJECTED, RESCUED, Served, apply, check_whole, serve
+from tests.waiting import eventually
 
 BAD = '''
 import threading

@@ -84,6 +84,7 @@ def test_a_good_history() -> None:
         ([*good(), told(1, "completed")], "settled twice"),
         ([*without(good(), "told"), told(1, "completed")], "settled twice"),
         ([*without(good(), "job"), job(result_of=1)], "settled twice"),
+        ([*good(), {"kind": "rejected", "job": 1, "run": 2}], "settled twice"),
         ([*good(), effect(1, "end", 8, pid=9)], "effects"),
         ([*good(), effect(2, "begin", 11, pid=8)], "effects"),
         ([*good(), effect(3, "begin", 11)], "effects"),
@@ -102,6 +103,11 @@ def test_effects_of_a_process_that_was_stopped() -> None:
     late = [*good(), effect(1, "end", 20)]
     assert rules(late) == {"effects"}
     assert rules([*late, {"kind": "fault", "fault": "SIGSTOP", "pid": 7, "at": T + 2}]) == set()
+
+
+def test_a_stale_end() -> None:
+    """It is refused by right where the run was another's by then."""
+    assert rules([*good(), {"kind": "rejected", "job": 1, "run": 1}]) == set()
 
 
 def test_given_back() -> None:

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 import pytest
 
 from tests.faults.checker import check
-from tests.faults.projects import FILE, Project, eventually
+from tests.faults.projects import FILE, Project
 from tests.faults.served import Served, apply, command, history_of, serve
 from tests.faults.shim import MovedClock, make_clock
 from tests.faults.zygote import Zygote
+from tests.waiting import eventually
 
 SCHEDULES = """
 schedules:

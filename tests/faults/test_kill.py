@@ -8,7 +8,8 @@ import signal
 
 import pytest
 
-from tests.faults.projects import Project, check_history, eventually, is_alive
+from tests.faults.projects import Project, check_history, is_alive
+from tests.waiting import eventually
 
 KINDS = ("plain", "coroutine", "process")
 

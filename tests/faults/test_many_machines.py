@@ -11,8 +11,9 @@ import pytest
 
 from tests.contract.postgres import Server
 from tests.faults.crowd import crowd
-from tests.faults.projects import FILE, Project, eventually, make_project
+from tests.faults.projects import FILE, Project, make_project
 from tests.faults.served import Served, apply, serve
+from tests.waiting import eventually
 
 QUICK = {"RUNNER_HEARTBEAT": "200ms", "RUNNER_STALLED_AFTER": "5s"}
 REVISIONS = "SELECT number, sha256 FROM config_revisions ORDER BY number"

@@ -11,8 +11,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tests.faults.projects import FILE, Project, eventually
+from tests.faults.projects import FILE, Project
 from tests.faults.served import Served, apply, check_whole, command, serve
+from tests.waiting import eventually
 
 SCHEDULES = """
 schedules:
@@ -235,3 +236,60 @@ def test_a_start_with_a_torn_file(project: Project) -> None:
     served.await_told("job completed")
     assert served.stop() == 0
     check_whole(project)
+
+
+def test_concurrency_under_running_jobs(project: Project) -> None:
+    """Raised and lowered by edits: what runs goes on, and the log, the row and `status` say the new one."""
+    file = project.folder / "schedules.yaml"
+    apply(project)
+    for _ in range(8):
+        project.note("enqueued", job=project.enqueue("turn"))
+    served = serve(project)
+
+    def set_to(options: str) -> None:
+        by_mv(file, FILE.replace("concurrency: 4", options))
+
+    def running() -> int:
+        return len(project.rows("SELECT id FROM background_jobs WHERE status = 'running'"))
+
+    def in_the_row() -> list[int]:
+        return [row["concurrency"] for row in project.rows("SELECT concurrency FROM workers")]
+
+    eventually(lambda: running() == 4, "four jobs at once")
+    set_to("concurrency: 7")
+    eventually(lambda: running() == 7, "seven jobs at once")
+    served.await_told("settings changed: concurrency 4 -> 7")
+    assert "7 of 7 running" in command(project, "status")[1]
+
+    set_to("concurrency: 3, heartbeat: 500ms, stalled_after: 2s")
+    served.await_told("settings changed: concurrency 7 -> 3, heartbeat 10s -> 500ms, stalled_after 1m -> 2s")
+    eventually(lambda: in_the_row() == [3], "the row")
+    assert "7 of 3 running" in command(project, "status")[1]
+    assert running() == 7, "none is stopped"
+    began = project.count("begin")
+    (project.folder / "open-1").touch()
+    eventually(lambda: not project.rows("SELECT 1 FROM background_jobs WHERE status != 'completed'"), "all jobs")
+    assert (began, project.count("begin")) == (7, 8)
+    assert served.stop() == 0
+    history = check_whole(project)
+    assert {row["run_number"] for row in history.of("job")} == {1}
+    assert "Traceback" not in served.log.read_text()
+
+
+def test_a_flag_and_a_variable_win_over_an_edit(project: Project) -> None:
+    """What they gave stays, and the log says who gave it; what would not go together with it is refused alone."""
+    file = project.folder / "schedules.yaml"
+    apply(project)
+    served = serve(project, "--concurrency", "2", RUNNER_HEARTBEAT="15s")
+    file.write_text(FILE.replace("concurrency: 4", "concurrency: 9, stalled_after: 40s, retention: 7d"))
+
+    served.await_told("settings changed: retention 30d -> 7d")
+    (kept,) = served.await_told("settings kept: concurrency 2 (flag --concurrency)")
+    (refused,) = served.await_told(
+        "settings kept: heartbeat 15s (environment RUNNER_HEARTBEAT), stalled_after 1m (default)"
+    )
+    assert (kept["level"], refused["level"]) == ("info", "warning")
+    assert refused["reason"] == "stalled_after must be at least three times heartbeat"
+    (row,) = project.rows("SELECT concurrency, stalled_after FROM workers")
+    assert (row["concurrency"], row["stalled_after"]) == (2, 60.0)
+    assert served.stop() == 0

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.projects import Project, eventually, is_alive
-from tests.faults.served import apply, check_whole, command, epoch, serve
+from tests.faults.projects import Project, is_alive
+from tests.faults.served import RESCUED, apply, check_whole, command, epoch, serve
+from tests.waiting import eventually
 
 KINDS = ("plain", "coroutine", "process")
 TGKILL = {"x86_64": 234, "aarch64": 131}
@@ -122,3 +123,27 @@ def test_cancelled_from_another_process(project: Project) -> None:
     assert project.count("end") == 0
     assert served.stop() == 0
     check_whole(project, "cancelled")
+
+
+def test_a_process_without_a_worker_rescues(project: Project) -> None:
+    """Nobody else may be there: the only worker is killed. Where all is off (`JOBS_ENABLED`), nothing is touched."""
+    apply(project)
+    enqueue_many(project, 1, ("stuck",))
+    off = serve(project, JOBS_ENABLED="false")
+    served = serve(project)
+    eventually(lambda: project.count("begin") == 1, "the handler at work")
+    worker_id = served.worker_id
+    served.harm(signal.SIGKILL)
+    assert served.end() == -signal.SIGKILL
+    other = serve(project, "--no-worker", "--no-scheduler")
+    (rescued,) = other.await_told(RESCUED)
+
+    assert rescued["dead_worker"] == worker_id
+    assert [(job["status"], job["stalls"]) for job in project.jobs()] == [("pending", 1)]
+    assert other.stop() == 0
+    assert off.told(RESCUED) == []
+    (project.folder / "open").touch()
+    last = serve(project)
+    eventually(lambda: project.jobs()[0]["status"] == "completed", "the job to be run again")
+    assert [last.stop(), off.stop()] == [0, 0]
+    check_whole(project)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from tests.contract.postgres import Server
-from tests.faults.projects import Project, eventually
+from tests.faults.projects import Project
 from tests.faults.served import apply, serve
+from tests.waiting import eventually
 
 
 @pytest.fixture
@@ -31,6 +33,27 @@ def test_serve_waits_for_a_server_that_starts(on_server: Project) -> None:
     served.await_told("serving")
     assert served.log.read_text().count("it is tried for") == 1
     assert served.stop() == 0
+
+
+LOST_ONCE = """
+CREATE SEQUENCE registered;
+CREATE FUNCTION lose() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+  IF nextval('registered') = 1 THEN PERFORM pg_terminate_backend(pg_backend_pid()); END IF;
+  RETURN NULL;
+END $$;
+CREATE CONSTRAINT TRIGGER lose AFTER INSERT ON workers DEFERRABLE INITIALLY DEFERRED
+  FOR EACH ROW EXECUTE FUNCTION lose();
+"""
+
+
+def test_a_start_whose_commit_is_lost(on_server: Project) -> None:
+    """A server that goes as a worker commits its first row: it is told once, and it serves."""
+    with psycopg.connect(on_server.url, autocommit=True) as connection:
+        connection.execute(LOST_ONCE)
+    served = serve(on_server)
+    assert served.log.read_text().count("as it was to commit: whether it did is looked for; it is tried for") == 1
+    assert served.stop() == 0
+    assert on_server.rows("SELECT last_value FROM registered") == [{"last_value": 2}]
 
 
 def test_serve_gives_up(on_server: Project) -> None:

@@ -18,11 +18,13 @@ import pytest
 from runner.domain.errors import DatabaseUnavailable
 from tests.contract.postgres import Server
 from tests.faults.checker import SLACK, History, check
-from tests.faults.projects import FILE, HANDLERS, Project, eventually
+from tests.faults.interrupted import statements, told
+from tests.faults.projects import FILE, HANDLERS, Project
 from tests.faults.proxy import Proxy
 from tests.faults.served import REJECTED, Served, apply, history_of, serve
 from tests.faults.shim import make_clock
 from tests.faults.zygote import Zygote
+from tests.waiting import eventually
 
 SCHEDULES = """
 schedules:
@@ -30,6 +32,7 @@ schedules:
 """
 QUICK = {"RUNNER_HEARTBEAT": "500ms", "RUNNER_STALLED_AFTER": "3s", "RUNNER_BUSY_TIMEOUT": "2s"}
 OURS = "FROM pg_stat_activity WHERE application_name LIKE 'runner%' AND datname = current_database()"
+AT_WORK = "state = 'active' AND coalesce(wait_event_type, '') NOT IN ('Client', 'Lock')"
 SLOTS = "SELECT slot, outcome FROM schedule_slots WHERE schedule_name = 'second' ORDER BY slot"
 
 
@@ -75,6 +78,7 @@ def finish(project: Project, *served: Served) -> History:
     history = history_of(project)
     assert check(history, ("completed", "pending")) == []
     assert unfinished(project) == 0
+    print(told(history))
     return history
 
 
@@ -95,11 +99,14 @@ def behind(project: Project) -> Iterator[Proxy]:
 
 
 def cut_between_transactions(project: Project, network: Proxy) -> None:
-    """One that was cut in the middle holds its locks until the server gives it up, after a minute."""
+    """One that was cut in the middle holds its locks until the server gives it up, after a minute.
+
+    In the middle is also who has had a part of a journey and waits for the rest, and who waits for such a one's lock.
+    """
     while True:
         network.cut()
-        eventually(lambda: not project.rows(f"SELECT 1 {OURS} AND state = 'active'"), "statements to end")
-        if not project.rows(f"SELECT 1 {OURS} AND state LIKE 'idle in transaction%'"):
+        eventually(lambda: not project.rows(f"SELECT 1 {OURS} AND {AT_WORK}"), "statements to end")
+        if not project.rows(f"SELECT 1 {OURS} AND state <> 'idle'"):
             return
         network.mend()
 
@@ -111,7 +118,7 @@ def test_a_network_that_is_cut(project: Project, behind: Proxy) -> None:
     enqueue(project, "plain", 2, steps=200)
     eventually(lambda: len(running(project, "plain")) == 2, "two long jobs")
     cut_between_transactions(project, behind)
-    project.note("fault", fault="cut", pid=cut_off.pid, at=time.time())
+    project.note("fault", fault="cut", pid=cut_off.pid, interrupted=statements(project), at=time.time())
     held = running(project, "plain")
     other = serve(project, **QUICK)
     enqueue(project, "quick", 10)
@@ -137,7 +144,7 @@ def test_connections_that_are_dropped(project: Project, behind: Proxy) -> None:
         enqueue(project, "quick", 10)
         enqueue(project, "plain", 2, steps=3)
         eventually(lambda before=before: project.jobs()[before]["status"] != "pending", "a claim")
-        project.note("fault", fault="drop", at=time.time())
+        project.note("fault", fault="drop", interrupted=statements(project), at=time.time())
         dropped += behind.drop()
     await_work(project)
 
@@ -158,7 +165,7 @@ def test_a_server_out_of_connections(project: Project) -> None:
             ender = taken.enter_context(psycopg.connect(project.url, autocommit=True))
             for one in served:
                 await_refused(one, "has no connection left", lambda: take_all(project, ender, taken))
-            project.note("fault", fault="connections", at=time.time())
+            project.note("fault", fault="connections", interrupted=statements(project), at=time.time())
         enqueue(project, "quick", 20)
         await_work(project)
         assert said(finish(project, *served), "has no connection left")
@@ -188,7 +195,7 @@ def test_a_primary_that_is_read_only_for_a_while(project: Project) -> None:
         enqueue(project, "plain", 10, steps=20)
         eventually(lambda: project.count("begin") >= 2, "work")
         set_read_only(project, "on")
-        project.note("fault", fault="read-only", at=time.time())
+        project.note("fault", fault="read-only", interrupted=statements(project), at=time.time())
         for one in served:
             await_refused(one, "is read-only", lambda: None)
         with pytest.raises(DatabaseUnavailable, match="is read-only"):
@@ -206,6 +213,25 @@ def set_read_only(project: Project, value: str) -> None:
         connection.execute("SET default_transaction_read_only = off")
         connection.execute(f"ALTER SYSTEM SET default_transaction_read_only = {value}".encode())
         connection.execute("SELECT pg_reload_conf()")
+
+
+TIMEOUTS = [f"{name}_timeout=1s" for name in ("idle_session", "idle_in_transaction_session", "statement")]
+SLOW_BEATS = {"RUNNER_HEARTBEAT": "2s", "RUNNER_STALLED_AFTER": "6s"}  # longer apart than a connection may be idle
+
+
+def test_a_server_that_ends_what_is_idle(project: Project) -> None:
+    """As some that are managed do, after a second here: our connections, which are idle for long, stay."""
+    with served_by(project, *TIMEOUTS) as server:
+        served = [serve(project, **QUICK | SLOW_BEATS) for _ in range(2)]
+        listening = "SELECT pid FROM pg_stat_activity WHERE query LIKE 'LISTEN%' ORDER BY pid"
+        before = eventually(lambda: len(found := project.rows(listening)) == 2 and found, "two who listen")
+        enqueue(project, "plain", 4, steps=150)
+        await_work(project)
+        enqueue(project, "quick", 4)
+        await_work(project)
+        assert project.rows(listening) == before
+        assert finish(project, *served).of("failed") == []
+        assert "idle-session timeout" not in (server.folder / "log").read_text()
 
 
 # ---- a full disk
@@ -240,12 +266,7 @@ def disk() -> Iterator[Path]:
 def on_small_disk(project: Project, disk: Path) -> Iterator[Project]:
     """The tables alone lie there: they fill the disk, and the server goes on."""
     with served_by(project) as server:
-        server.down()
-        tables = server.folder / "data/base"
-        subprocess.run(["cp", "-a", tables, disk], check=True)
-        shutil.rmtree(tables)
-        tables.symlink_to(disk / "base")
-        server.up()
+        move(server, "base", disk)
         (project.folder / "handlers/traces.py").write_text(HANDLERS + LOUD)
         (project.folder / "schedules.yaml").write_text(FILE + LOUD_TYPE + SCHEDULES)
         apply(project)
@@ -253,16 +274,32 @@ def on_small_disk(project: Project, disk: Path) -> Iterator[Project]:
         project.kill_all()
 
 
-def test_a_full_disk_of_the_server(on_small_disk: Project, disk: Path) -> None:
-    """What is refused is told; what was acknowledged is there; with some space all goes on by itself."""
-    served = [serve(on_small_disk, **QUICK) for _ in range(2)]
-    enqueue(on_small_disk, "quick", 10)
+def move(server: Server, part: str, disk: Path) -> None:
+    """A folder of the server's data, to another disk."""
+    server.down()
+    place = server.folder / "data" / part
+    subprocess.run(["cp", "-a", place, disk], check=True)
+    shutil.rmtree(place)
+    place.symlink_to(disk / part)
+    server.up()
+
+
+def fill(disk: Path) -> Path:
+    """To the last byte; the file that does it."""
     ballast = disk / "ballast"
     with ballast.open("wb") as file, suppress(OSError):
         while True:
             file.write(b"x" * 65_536)
             file.flush()
-    on_small_disk.note("fault", fault="disk", at=time.time())
+    return ballast
+
+
+def test_a_full_disk_of_the_server(on_small_disk: Project, disk: Path) -> None:
+    """What is refused is told; what was acknowledged is there; with some space all goes on by itself."""
+    served = [serve(on_small_disk, **QUICK) for _ in range(2)]
+    enqueue(on_small_disk, "quick", 10)
+    ballast = fill(disk)
+    on_small_disk.note("fault", fault="disk", interrupted=statements(on_small_disk), at=time.time())
     with pytest.raises(DatabaseUnavailable, match="disk of the server is full"):
         enqueue(on_small_disk, "loud", 10_000, text="x" * 20_000)
     for one in served:
@@ -272,6 +309,38 @@ def test_a_full_disk_of_the_server(on_small_disk: Project, disk: Path) -> None:
     enqueue(on_small_disk, "quick", 10)
     await_work(on_small_disk)
     assert said(finish(on_small_disk, *served), "disk of the server is full")
+
+
+MUCH = "CREATE TABLE much AS SELECT repeat(md5(i::text), 4) FROM generate_series(1, 500000) AS i"
+
+
+def test_a_full_disk_of_the_write_ahead_log(project: Project, disk: Path) -> None:
+    """The server goes down by itself, in the middle of its work. With some space, and started again, it has all that
+    was acknowledged, and the workers are back by themselves."""
+    with served_by(project, "restart_after_crash=off") as server:
+        move(server, "pg_wal", disk)
+        served = [serve(project, **QUICK) for _ in range(2)]
+        enqueue(project, "quick", 20)
+        enqueue(project, "plain", 8, steps=100)
+        eventually(lambda: len(running(project, "plain")) == 8, "work")
+        ballast = fill(disk)
+        project.note("fault", fault="disk", interrupted=statements(project), at=time.time())
+        with pytest.raises(psycopg.OperationalError):
+            ask(project, MUCH)
+        process = server.process
+        assert process is not None
+        eventually(lambda: process.poll() is not None, "the end of the server")
+        assert "PANIC" in (server.folder / "log").read_text()
+        with pytest.raises(DatabaseUnavailable, match="cannot be reached"):
+            project.enqueue("quick")
+        for one in served:
+            await_refused(one, "cannot be reached", lambda: None)
+        ballast.unlink()
+        server.up()
+
+        enqueue(project, "quick", 10)
+        await_work(project)
+        assert finish(project, *served).of("failed")
 
 
 # ---- clocks
@@ -306,6 +375,9 @@ def test_clocks_that_are_an_hour_off(project: Project, apart: list[Zygote]) -> N
         enqueue(project, "plain", 10, steps=5)
         await_work(project)
         eventually(lambda: all(one.told("job completed") for one in served), "both at work")
+        for one, way in zip(served, ("behind", "ahead"), strict=True):
+            (line,) = one.await_told("this machine's clock is not the database's: let NTP set both")
+            assert abs(line[way] - HOUR) < SLACK
         history = finish(project, *served)
 
     ended = time.time()

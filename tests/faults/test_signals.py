@@ -8,7 +8,8 @@ import time
 
 import pytest
 
-from tests.faults.projects import Project, check_history, eventually, is_alive
+from tests.faults.projects import Project, check_history, is_alive
+from tests.waiting import eventually
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])

@@ -15,9 +15,10 @@ from pathlib import Path
 import pytest
 
 from runner.domain.errors import DatabaseUnavailable
-from tests.faults.projects import FILE, Project, eventually
+from tests.faults.projects import FILE, Project
 from tests.faults.served import FAILED, RECOVERED, Served, apply, check_whole, command, serve
 from tests.faults.soak import HOLD_THE_LOCK
+from tests.waiting import eventually
 
 SCHEDULES = """
 schedules:

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from tests.faults.projects import FILE, Project, check_history, eventually
+from tests.faults.projects import FILE, Project, check_history
+from tests.waiting import eventually
 
 SCHEDULES = """
 schedules:

@@ -11,8 +11,7 @@ import select
 import sqlite3
 import subprocess
 import sys
-import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
 from functools import cache
@@ -21,6 +20,8 @@ from typing import Any
 from unittest import mock
 
 import typer
+
+from runner.cli.server import ASKING
 
 ROOT = Path(__file__).resolve().parents[2]
 DEADLINE = 60.0  # seconds after which a condition that does not come is a failure
@@ -70,16 +71,25 @@ class Answer:
 
 @dataclass
 class Project:
-    """A working folder. `run` is quick; `process` and `terminal` are real processes."""
+    """A working folder. `run` is quick; `process` and `terminal` are real processes.
+
+    `server`: what is asked by commands that can ask one.
+    """
 
     folder: Path
     env: dict[str, str] = field(default_factory=dict)
+    server: str | None = None
 
     def write(self, text: str, name: str = "schedules.yaml") -> Path:
         path = self.folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
         return path
+
+    def environment(self, arguments: Sequence[object], more: Mapping[str, str]) -> dict[str, str]:
+        """Of a command with these arguments."""
+        asks = self.server is not None and bool(arguments) and (arguments[0] in ASKING)
+        return environment(self.env | ({"RUNNER_SERVER": str(self.server)} if asks else {}) | dict(more))
 
     @property
     def database(self) -> Path:
@@ -92,7 +102,7 @@ class Project:
         out, err = _stream(), _stream()
         with (
             _working_in(self.folder),
-            mock.patch.dict(os.environ, environment(self.env | env), clear=True),
+            mock.patch.dict(os.environ, self.environment(arguments, env), clear=True),
             mock.patch.object(sys, "argv", ["runner", *map(str, arguments)]),
             mock.patch.object(sys, "stdin", _stream(stdin)),
             mock.patch("typer.main.get_command", _built),
@@ -117,7 +127,7 @@ class Project:
 
     def process(self, *arguments: object, **env: str) -> Answer:
         done = subprocess.run(
-            command(*arguments), cwd=self.folder, env=environment(self.env | env), stdin=subprocess.DEVNULL,
+            command(*arguments), cwd=self.folder, env=self.environment(arguments, env), stdin=subprocess.DEVNULL,
             capture_output=True, timeout=DEADLINE, check=False,
         )  # fmt: skip
         answer = Answer(done.returncode, done.stdout.decode(), done.stderr.decode())
@@ -126,7 +136,7 @@ class Project:
 
     def start(self, *arguments: object, **env: str) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
-            command(*arguments), cwd=self.folder, env=environment(self.env | env),
+            command(*arguments), cwd=self.folder, env=self.environment(arguments, env),
             stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         )  # fmt: skip
 
@@ -135,8 +145,8 @@ class Project:
         ours, theirs = pty.openpty()
         size = {"COLUMNS": str(columns), "LINES": "24", "TERM": "xterm-256color"}
         child = subprocess.Popen(
-            command(*arguments), cwd=self.folder, env=environment(self.env | size | env), stdin=theirs, stdout=theirs,
-            stderr=theirs,
+            command(*arguments), cwd=self.folder, env=self.environment(arguments, size | env), stdin=theirs,
+            stdout=theirs, stderr=theirs,
         )  # fmt: skip
         os.close(theirs)
         written = b"".join(_read_all(ours))
@@ -153,6 +163,16 @@ class Project:
         return {name: self.rows(f"SELECT * FROM {name}") for (name,) in names}
 
 
+def address_of(serving: subprocess.Popen[bytes]) -> str:
+    """Where a `runner serve` answers, once it says so."""
+    assert serving.stderr is not None
+    for line in serving.stderr:
+        told = json.loads(line) if line.startswith(b"{") else {}
+        if "address" in told:
+            return str(told["address"])
+    raise AssertionError("it ended without serving")
+
+
 def command(*arguments: object) -> list[str]:
     return [sys.executable, "-m", "runner", *map(str, arguments)]
 
@@ -162,14 +182,6 @@ def environment(more: Mapping[str, str]) -> dict[str, str]:
     kept = {name: os.environ[name] for name in ("PATH", "HOME", "TMPDIR") if name in os.environ}
     quiet = {"RUNNER_HTTP": "off"}  # many serve at once, and few are asked anything over HTTP
     return kept | quiet | {"PYTHONPATH": str(ROOT), "COLUMNS": "80", "LANG": "C.UTF-8"} | dict(more)
-
-
-def until(what: str, condition: Any) -> None:
-    """Wait for a condition, with a deadline."""
-    end = time.monotonic() + DEADLINE
-    while not condition():
-        assert time.monotonic() < end, f"never happened: {what}"
-        select.select([], [], [], 0.01)
 
 
 def steady(text: str, folder: Path | None = None) -> str:

@@ -9,10 +9,13 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
-from tests.interfaces.cli_project import DEADLINE, Project, command, environment, steady, until
+from tests.interfaces.cli_project import DEADLINE, Project, address_of, command, steady
+from tests.interfaces.wires import wire
+from tests.waiting import eventually
 
 HANDLERS = """
 import threading
@@ -36,27 +39,31 @@ runner: {handler_packages: [talking], concurrency: 50}
 defaults: {retry: {max_attempts: 2, delay: 1ms}}
 job_types:
   talk: {handler: talking.talk}
+  later: {handler: talking.talk, retry: {max_attempts: 2, delay: 1h}}
 """
 
 
-@pytest.fixture(scope="module")
-def talking(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
-    """Served for all tests; each has a job of its own, which stands at its gate."""
-    project = Project(tmp_path_factory.mktemp("talking"))
+@pytest.fixture(scope="module", params=["database", "server"])
+def talking(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
+    """Served for all tests, which look into the database, and in another run ask the server; each has a job of its own,
+    which stands at its gate."""
+    project = Project(tmp_path_factory.mktemp("talking"), {"RUNNER_HTTP": "on"})
     project.write(HANDLERS, "talking.py")
     project.write(FILE)
     project.good("apply")
-    serving = project.start("serve")
+    serving = project.start("serve", "--port", "0")
+    address = address_of(serving)
+    project.server = address if request.param == "server" else None
     yield project
     serving.kill()
     serving.communicate(timeout=DEADLINE)
 
 
-def talk(project: Project, **payload: object) -> int:
+def talk(project: Project, kind: str = "talk", **payload: object) -> int:
     """The id of a new job, once it is at the gate."""
-    job_id = int(project.good("enqueue", "talk", "--payload", json.dumps(payload), "-o", "json").json["id"])
+    job_id = int(project.good("enqueue", kind, "--payload", json.dumps(payload), "-o", "json").json["id"])
     found = f"SELECT 1 FROM background_jobs WHERE id = {job_id} AND progress = 25"
-    until("it runs", lambda: project.rows(found))
+    eventually(lambda: project.rows(found), "it runs")
     return job_id
 
 
@@ -70,6 +77,7 @@ class Reading:
     def __init__(self, process: subprocess.Popen[bytes]) -> None:
         self.process = process
         self.lines: list[str] = []
+        self.rest = ""
 
     def line(self) -> str:
         assert self.process.stdout is not None
@@ -78,7 +86,8 @@ class Reading:
 
     def end(self) -> tuple[int, str, str]:
         out, err = self.process.communicate(timeout=DEADLINE)
-        return self.process.returncode, out.decode(), err.decode()
+        self.rest = out.decode()
+        return self.process.returncode, self.rest, err.decode()
 
 
 @contextmanager
@@ -126,6 +135,19 @@ def test_watch_tells_every_attempt(talking: Project, good: int, code: int, statu
     failed = [one for one in told if one["event"] == "settled"]
     assert [(one["run_number"], one["attempt"], one["outcome"]) for one in failed] == [(1, 1, "failed")]
     assert (found, told[-1]["event"], told[-1]["status"], told[-1]["attempt"]) == (code, "ended", status, 2)
+
+
+def test_watch_tells_a_failure_as_it_happens_and_what_comes_next(talking: Project) -> None:
+    """The attempt with its error, and when the next one is to come; not before the time is up does it end."""
+    job = talk(talking, "later", good=2)
+    with reading(talking, "jobs", "watch", job) as watching:
+        watching.line()
+        go_on(talking, job)
+        assert steady(watching.line()) == "TIME failed  attempt 1: RuntimeError: attempt 1"
+        assert "retrying   to run in 4 m" in watching.line()
+        assert watching.process.poll() is None
+        watching.process.send_signal(signal.SIGINT)
+        assert watching.end()[0] == 130
 
 
 def test_watch_of_a_cancelled_job_is_1(talking: Project) -> None:
@@ -218,7 +240,8 @@ def test_a_reader_that_leaves_ends_the_follow(talking: Project) -> None:
     job = talk(talking)
     read, write = os.pipe()
     following = subprocess.Popen(
-        command("jobs", "logs", job, "-f"), cwd=talking.folder, env=environment({}), stdout=write,
+        command("jobs", "logs", job, "-f"), cwd=talking.folder,
+        env=talking.environment(("jobs",), {}), stdout=write,
         stderr=subprocess.PIPE,
     )  # fmt: skip
     os.close(write)
@@ -236,3 +259,51 @@ def test_a_log_that_goes_on_is_no_one_document(talking: Project) -> None:
     """--follow -o json is wrong usage, and says what to write."""
     answer = talking.run("jobs", "logs", 1, "-f", "-o", "json")
     assert (answer.code, "-o jsonl" in answer.err) == (2, True)
+
+
+# ---- a server that goes away and comes again
+
+
+def test_a_stream_goes_on_where_it_was_cut(talking: Project) -> None:
+    """No line twice, none lost; the end is told as ever."""
+    if talking.server is None:
+        pytest.skip("without a server there is no stream")
+    job = talk(talking)
+    with wire(urlsplit(talking.server).port or 0) as between:
+        url = f"http://127.0.0.1:{between.port}"
+        with (
+            reading(talking, "--server", url, "jobs", "logs", job, "-f") as following,
+            reading(talking, "--server", url, "jobs", "watch", job) as watching,
+        ):
+            assert steady(following.line()) == "TIME info  one"
+            assert steady(watching.line()) == "TIME running  25 %  reading: at the gate"
+            between.cut()
+            go_on(talking, job)
+            eventually(lambda: status(talking, job) == "completed", "its end")
+            assert [*following.end()[:1], steady(following.rest)] == [0, "TIME info  two\n"]
+            assert [*watching.end()[:1], steady(watching.rest)] == [0, 'TIME completed  after SPAN: {"words": 9}\n']
+
+
+def test_the_end_of_a_server_is_waited_out(project: Project) -> None:
+    """A server that is stopped and started again on its port is found again; the job that it gave back goes on."""
+    project.env["RUNNER_HTTP"] = "on"
+    project.write(HANDLERS, "talking.py")
+    project.write(FILE)
+    project.good("apply")
+    first = project.start("serve", "--port", "0")
+    project.server = address_of(first)
+    job = talk(project)
+    with reading(project, "jobs", "watch", job, "-o", "jsonl") as watching:
+        assert json.loads(watching.line())["percent"] == 25
+        first.kill()
+        first.communicate(timeout=DEADLINE)
+        second = project.start("serve", "--port", str(urlsplit(project.server).port))
+        try:
+            go_on(project, job)
+            code, _, err = watching.end()
+        finally:
+            second.kill()
+            second.communicate(timeout=DEADLINE)
+    told = documents(watching.rest)
+    assert (code, told[-1]["event"], told[-1]["status"]) == (0, "ended", "completed"), err
+    assert [one["outcome"] for one in told if one["event"] == "settled"] == ["stalled"]

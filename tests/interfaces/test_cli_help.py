@@ -17,14 +17,14 @@ COMMANDS = (
     "", "init", "validate", "plan", "apply", "run-once", "serve", "enqueue", "status", "top", "jobs", "jobs list",
     "jobs show", "jobs logs", "jobs watch", "jobs cancel", "jobs retry", "schedules", "schedules list",
     "schedules next", "schedules pause", "schedules resume", "schedules trigger", "schedules backfill",
-    "schedules history", "config", "schema", "migrate", "migrate up", "migrate down", "migrate status",
+    "schedules history", "reload", "config", "schema", "migrate", "migrate up", "migrate down", "migrate status",
     "migrate check", "migrate sql", "migrate copy", "keys", "keys create", "keys list", "keys revoke",
     "doctor",
 )  # fmt: skip
 HEAVY = (
     "sqlalchemy", "sqlmodel", "alembic", "jsonschema", "yaml", "pydantic", "watchfiles", "croniter", "asyncio", "rich",
     "concurrent", "multiprocessing", "xml", "http", "email", "structlog", "prometheus_client",
-    "opentelemetry", "fastapi", "starlette", "uvicorn", "anyio",
+    "opentelemetry", "urllib3", "fastapi", "starlette", "uvicorn", "anyio",
     "runner.app", "runner.engine", "runner.storage", "runner.config",
 )  # fmt: skip
 
@@ -66,6 +66,25 @@ def test_importing_runner_is_light(tmp_path: Path) -> None:
         [sys.executable, "-c", program], cwd=tmp_path, env=environment({}), capture_output=True, text=True, check=True
     )
     assert {name for name in (*HEAVY, "typer", "runner.cli") if name in set(done.stdout.split())} == set()
+
+
+def test_what_asks_a_server_loads_no_database(project: Project) -> None:
+    """A command over HTTP starts as quickly as it can: neither stores nor tables nor the file's reader are loaded."""
+    program = (
+        "import sys\n"
+        "sys.argv = ['runner', '--server', 'http://127.0.0.1:1', 'jobs', 'cancel', '0']\n"
+        "from runner.cli import main\n"
+        "try:\n    main()\nexcept SystemExit as end:\n    print(end.code)\n"
+        "print(*sorted(sys.modules))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=project.folder, env=environment({}), capture_output=True, text=True,
+        check=True,
+    )  # fmt: skip
+    code, modules = done.stdout.splitlines()
+    assert (code, "urllib3" in modules.split()) == ("5", True)
+    heavy = {"sqlalchemy", "sqlmodel", "alembic", "yaml", "jsonschema", "fastapi", "runner.app"}
+    assert heavy & set(modules.split()) == set()
 
 
 def test_version(project: Project) -> None:

@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from syrupy.assertion import SnapshotAssertion
 
 from tests.interfaces.cli_project import BASE, Project, steady
+from tests.interfaces.conftest import answered
 from tests.interfaces.test_cli_run_once import JOB
 
 HUGE = "9" * 20
 NOT_UTF8 = "a\udcffb"
 
 
-@pytest.fixture
-def applied(project: Project) -> Project:
+@pytest.fixture(params=["database", "server"])
+def applied(request: pytest.FixtureRequest, project: Project) -> Iterator[Project]:
+    """All of it with the database, and with a server before it: the same words, the same codes."""
     project.write(BASE + "".join(f"  x{n}: {{job: ok, every: 10d}}\n" for n in range(2)))
     project.good("apply", "--now", "2090-01-01T12:00:00Z")  # no slot comes by itself, whenever this runs
-    return project
+    if request.param == "database":
+        yield project
+        return
+    with answered(project):
+        yield project
 
 
 def bulk(project: Project, *lines: Any) -> Any:
@@ -256,7 +263,7 @@ def test_jobs_show(applied: Project, snapshot: SnapshotAssertion) -> None:
     assert "\x1b" not in shown
     assert shown.partition("Traceback")[0] == snapshot(name="failed")
     data = applied.good("jobs", "show", "1", "-o", "json").json
-    assert set(data) == JOB | {"format_version", "outputs"}
+    assert set(data) == JOB | {"format_version", "outputs", "queue_position"}
 
 
 def test_outputs_are_named(project: Project) -> None:

@@ -24,9 +24,11 @@ from tests.contract.databases import everything
 from tests.contract.postgres import Server, new_database
 from tests.faults.proxy import Proxy
 from tests.faults.shim import make_clock
-from tests.interfaces.cli_project import BASE, DEADLINE, NOW, Project, environment, until
+from tests.interfaces.cli_project import BASE, DEADLINE, NOW, Project, environment
+from tests.interfaces.conftest import answered
 from tests.interfaces.test_cli_databases import READING, WRITING, refused
 from tests.interfaces.test_cli_init_doctor import findings
+from tests.waiting import eventually
 
 SECRET = "hush-hush"
 PRIVILEGED = "local all postgres trust\nlocal all all scram-sha-256\n"
@@ -322,8 +324,9 @@ def test_doctor_finds_a_lock_wait(project: Project, monkeypatch: pytest.MonkeyPa
     with transaction(project, lock) as holder:
         waiter = threading.Thread(target=lambda: rows(project, f"BEGIN; {lock}; COMMIT"), daemon=True)  # see _last_call
         waiter.start()
-        until(
-            "the wait", lambda: rows(project, "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock'") == [(1,)]
+        eventually(
+            lambda: rows(project, "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock'") == [(1,)],
+            "the wait",
         )
         ((level, message),) = of_server(project)["server"]
         holder.rollback()
@@ -339,11 +342,11 @@ def test_doctor_finds_dead_rows(project: Project) -> None:
     rows(project, f"INSERT INTO job_logs (job_id, run_number, at, level, message) {many}")
     rows(project, "DELETE FROM job_logs WHERE job_id > 100")
     dead = "SELECT n_dead_tup > 10000 FROM pg_stat_user_tables WHERE relname = 'job_logs'"
-    until("the statistics", lambda: rows(project, dead) == [(True,)])
+    eventually(lambda: rows(project, dead) == [(True,)], "the statistics")
     ((level, message),) = of_server(project)["server"]
     assert (level, message) == ("warning", "job_logs has 11,900 dead rows beside 100 live ones")
     rows(project, "VACUUM job_logs")
-    until("the statistics", lambda: rows(project, dead) == [(False,)])
+    eventually(lambda: rows(project, dead) == [(False,)], "the statistics")
     assert of_server(project) == {}
 
 
@@ -535,3 +538,17 @@ def test_a_missing_psycopg_is_told(tmp_path: Path) -> None:
         assert first.startswith("error: PostgreSQL needs psycopg, which cannot be imported")
         assert second == "help: pip install 'yaml-job-runner[postgres]'"
     assert json.loads(without("status", "-o", "json").stdout)["revision"] is None
+
+
+def test_a_server_before_it_says_the_same(project: Project) -> None:
+    """As on a file: byte for byte."""
+    project.good("apply", "--now", NOW)
+    project.good("enqueue", "bad")
+    project.run("run-once", "--no-sync", "--timeout", "60s")
+    project.good("schedules", "pause", "daily")
+    words = ("jobs list -o json", "jobs show 1", "jobs logs 1 -f", "jobs watch 1 -o json", "schedules list -o json",
+             "schedules history", "jobs cancel 1", f"plan --now {NOW}")  # fmt: skip
+    here = [project.run(*one.split()) for one in words]
+    with answered(project):
+        assert [project.run(*one.split()) for one in words] == here
+        assert project.good("enqueue", "ok").out.startswith("job ")

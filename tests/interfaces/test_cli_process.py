@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.interfaces.cli_project import BASE, DEADLINE, GATE, Project, command, environment, until
+from tests.interfaces.cli_project import BASE, DEADLINE, GATE, Project, command, environment
+from tests.waiting import eventually
 
 ESCAPE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
@@ -24,7 +25,7 @@ def gate(project: Project) -> Project:
 
 def at_the_gate(gate: Project) -> subprocess.Popen[bytes]:
     running = gate.start("run-once", "--trigger", "gate")
-    until("the handler began", (gate.folder / "begun").exists)
+    eventually((gate.folder / "begun").exists, "the handler began")
     return running
 
 

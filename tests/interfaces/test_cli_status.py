@@ -11,7 +11,8 @@ import pytest
 from syrupy.assertion import SnapshotAssertion
 
 from tests.factories import make_worker
-from tests.interfaces.cli_project import BASE, DEADLINE, Project, steady, until
+from tests.interfaces.cli_project import BASE, DEADLINE, Project, steady
+from tests.waiting import eventually
 
 SIZE = (r"\d+(\.\d+)? [kM]?B", "SIZE")
 HASH = (r"file [0-9a-f]{8}", "file HASH")
@@ -22,7 +23,7 @@ AHEAD = (r"\bin (\d+ [dhm] )?\d+(\.\d+)? m?[hms]\b", "in SPAN")
 def served(project: Project) -> Iterator[subprocess.Popen[bytes]]:
     """`runner serve` on two of the queues, once its row is there."""
     serving = project.start("serve", "--queues", "default,other", RUNNER_HEARTBEAT="1h", RUNNER_STALLED_AFTER="3h")
-    until("a worker serves", lambda: project.database.exists() and workers(project))
+    eventually(lambda: project.database.exists() and workers(project), "a worker serves")
     yield serving
     serving.kill()
     serving.communicate(timeout=DEADLINE)
@@ -96,13 +97,13 @@ def test_a_broken_edit_is_told_and_the_mend_too(project: Project, served: subpro
     assert "file as in force" in before
     assert "problem" not in before
     project.write(BASE.replace('cron: "0 * * * *"', "cron: nope"))
-    until("the edit is refused", lambda: "problem" in project.good("status").out)
+    eventually(lambda: "problem" in project.good("status").out, "the edit is refused")
     text = " ".join(project.good("status").out.split())
     assert 'schedules.yaml:13:27: cron "nope"' in text, text
     assert "revision 1 stays in force" in text
     assert "file as in force, newer edit refused" in text
     project.write(BASE.replace("0 * * * *", "30 * * * *"))
-    until("the mend is in force", lambda: "problem" not in project.good("status").out)
+    eventually(lambda: "problem" not in project.good("status").out, "the mend is in force")
     assert project.good("status", "-o", "json").json["revision"]["number"] == 2
 
 

@@ -22,6 +22,7 @@ from rich.console import Console
 
 from runner.cli import top
 from runner.cli.frame import Frame, draw
+from runner.cli.local import DatabaseDesk
 from runner.domain.errors import DatabaseUnavailable
 from runner.domain.overview import (
     EndedJob,
@@ -237,7 +238,7 @@ def test_what_did_not_change_is_not_read_again(tmp_path: Path, monkeypatch: pyte
     """A look costs a query where nothing was committed; the spans go on all the same."""
     monkeypatch.setattr(top, "SHARE", 0)
     app = open_app(tmp_path)
-    source = top._Source(app)
+    source = top._Source(DatabaseDesk(app.settings, {}))
     first = source.frame(NOW)
     same = source.frame(NOW + SECOND)
     assert same.seen is first.seen
@@ -247,4 +248,5 @@ def test_what_did_not_change_is_not_read_again(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(top, "SHARE", 10**9)
     app.jobs.enqueue(make_new_job(), NOW)
     assert [queue.due for queue in source.frame(NOW + SECOND).seen.queues] == [1]  # type: ignore[union-attr]
+    source.desk.__exit__(None, None, None)
     app.close()

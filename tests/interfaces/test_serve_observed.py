@@ -9,8 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,8 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests.waiting import eventually
+
 DEADLINE = 60.0
 REQUEST = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 FILE = """version: 1
@@ -30,6 +31,7 @@ job_types:
 HANDLER = """
 import logging
 from opentelemetry import trace
+from tests.waiting import eventually
 def speaks(ctx, payload):
     print("printed")
     logging.getLogger("lib").warning("logged")
@@ -66,13 +68,6 @@ class Service:
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
         return self.process.wait(DEADLINE)
-
-
-def eventually(condition: Callable[[], object], what: str) -> None:
-    deadline = time.monotonic() + DEADLINE
-    while not condition():
-        assert time.monotonic() < deadline, f"{what} did not come within {DEADLINE:g} s"
-        time.sleep(0.02)
 
 
 def scraped(url: str) -> dict[str, float]:

@@ -72,7 +72,9 @@ def test_the_wheel_carries_runner_and_nothing_else(wheel: Path) -> None:
         "runner/cli/templates/words.py.txt", "runner/cli/templates/test_words.py.txt", "runner/cli/templates/hello.txt",
     } <= names  # fmt: skip
     assert not [name for name in names if name.endswith((".db", ".pyc", ".ambr")) or "/handlers/" in name]
-    assert {path.relative_to(ROOT).as_posix() for path in (ROOT / "runner").rglob("*.py")} <= names
+    pages = [path for folder in ("templates", "static") for path in (ROOT / "runner" / "web" / folder).iterdir()]
+    assert len(pages) > 10
+    assert {path.relative_to(ROOT).as_posix() for path in [*(ROOT / "runner").rglob("*.py"), *pages]} <= names
 
 
 def test_the_wheel_works_in_an_empty_environment(installed: Path, tmp_path: Path) -> None:

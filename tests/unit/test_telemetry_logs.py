@@ -25,6 +25,7 @@ from runner.domain.outcome import Completed, Failed, Outcome, Released, Snoozed,
 from runner.domain.problem import Problem
 from runner.telemetry import (
     ClaimLost,
+    ClockOff,
     ConfigApplied,
     ConfigRejected,
     Event,
@@ -36,6 +37,8 @@ from runner.telemetry import (
     LoopDied,
     ServiceStarted,
     ServiceStopped,
+    SettingsChanged,
+    SettingsKept,
     SlotsDecided,
     StopRequested,
     TickFailed,
@@ -83,7 +86,11 @@ def every_event() -> list[Event]:
         LoopDied("worker", SystemExit()),
         ConfigApplied(4, ("~ nightly: cron",)),
         ConfigRejected("schedules.yaml", (problem,), None, 3),
+        SettingsChanged({"concurrency": (2, 5)}),
+        SettingsKept({"concurrency": (2, "flag --concurrency")}, "a flag or a variable wins over the file"),
         LateBeat(31.0, 10.0),
+        ClockOff(-12.5),
+        ClockOff(0.0),
         TracesUnavailable("OTEL_EXPORTER_OTLP_ENDPOINT"),
     ]  # fmt: skip
 
@@ -111,6 +118,17 @@ def stream() -> Iterator[io.StringIO]:
     logging.captureWarnings(False)
     root.handlers[:] = handlers
     root.setLevel(level)
+
+
+def test_what_an_edit_changes_of_the_settings_and_what_not() -> None:
+    """One line each: old and new value, or the value that stays, where it came from, and why."""
+    days = timedelta(days=30)
+    changed = line(SettingsChanged({"concurrency": (2, 5), "retention": (days, days / 4)}))
+    assert changed["event"] == "settings changed: concurrency 2 -> 5, retention 30d -> 7d12h"
+    kept = line(SettingsKept({"retention": (days, "environment RUNNER_RETENTION")}, "why"))
+    assert (kept["level"], kept["reason"]) == ("info", "why")
+    assert kept["event"] == "settings kept: retention 30d (environment RUNNER_RETENTION)"
+    assert line(SettingsKept({"heartbeat": (days, "file")}, "why", is_refused=True))["level"] == "warning"
 
 
 def test_each_kind_of_event_has_its_words() -> None:

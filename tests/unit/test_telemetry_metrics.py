@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import re
 import socket
+import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 from random import Random
@@ -33,6 +36,7 @@ from runner.telemetry import (
     WorkerRescued,
 )
 from runner.telemetry.metrics import Metrics, MetricsServer, start_metrics_server
+from runner.telemetry.tallies import Known, Spread
 from tests.factories import MINUTE, NOW, SECOND, make_definitions, make_job_type, make_run, make_schedule
 
 OPERATIONS = Path(__file__).resolve().parents[2] / "docs" / "operations.md"
@@ -287,3 +291,51 @@ def test_a_retry_counts_each_of_its_runs() -> None:
         metrics.tell(ended(run, outcome))
     assert value(metrics, "runner_jobs_started_total", type="mail", queue="default") == 2
     assert value(metrics, "runner_job_duration_seconds_count", type="mail") == 2
+
+
+def test_threads_lose_no_event() -> None:
+    """Those that settle tell at the same time, while the page is asked for."""
+    metrics = make_metrics()
+    runs = [make_run(id=number) for number in range(2_000)]
+
+    def tell(some: Sequence[Run]) -> None:
+        for run in some:
+            metrics.tell(JobStarted(run, NOW))
+            metrics.tell(ended(run, Completed()))
+
+    with ThreadPoolExecutor(5) as pool:
+        told = [pool.submit(tell, runs[first::4]) for first in range(4)]
+        pages = pool.submit(lambda: [metrics.page() for _ in range(20)])
+        for one in (*told, pages):
+            one.result()
+    assert value(metrics, "runner_jobs_settled_total", type="mail", outcome="completed") == 2_000
+    assert value(metrics, "runner_job_duration_seconds_count", type="mail") == 2_000
+    assert value(metrics, "runner_jobs_running") == 0
+
+
+def test_names_go_while_the_page_is_asked_for() -> None:
+    """The page is made in a thread of its own: what is forgotten meanwhile is on it, or is not."""
+    known = Known()
+    spread = Spread("s", "Text.", "type", known, lambda: None)
+    both, one = (make_definitions(job_types={name: make_job_type(name) for name in names}) for names in ("ab", "b"))
+    is_over = threading.Event()
+
+    def come_and_go() -> None:
+        while not is_over.is_set():
+            known.know(both)
+            for name in "ab":
+                spread.add(name, 1.0)
+            known.know(one)
+            spread.forget()
+
+    thread, before = threading.Thread(target=come_and_go), sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    thread.start()
+    try:
+        for _ in range(2_000):
+            (family,) = spread.collect()
+            assert {sample.labels["type"] for sample in family.samples} <= {"a", "b"}
+    finally:
+        is_over.set()
+        thread.join()
+        sys.setswitchinterval(before)

@@ -12,8 +12,8 @@ from runner.domain.plan.effects import Flights
 from runner.domain.plan.fields import field_changes, mapping_changes
 from runner.domain.schedule import Definitions
 
-AT_START = "read when a process starts: a running one keeps what it has"
-WITH_THE_FILE = frozenset({"handler_packages"})
+FOLLOWED = "a running `serve` takes it over, where no flag and no variable gives it; nothing that runs is stopped"
+HANDLERS = frozenset({"handler_packages"})
 MOST_EXAMPLES = 5
 
 
@@ -30,7 +30,7 @@ class FileValues:
         if defaults := mapping_changes(self.before.defaults, self.wanted.defaults):
             yield self._defaults(defaults)
         if options := field_changes(self.before.runner, self.wanted.runner, without=()):
-            said = (AT_START,) if any(change.field not in WITH_THE_FILE for change in options) else ()
+            said = (FOLLOWED,) if any(change.field not in HANDLERS for change in options) else ()
             yield Change("change", "runner", "runner", options, effects=said)
         if self.before.timezone != self.wanted.timezone:
             yield self._timezone()

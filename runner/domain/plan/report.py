@@ -40,6 +40,12 @@ def as_markdown(plan: Plan, *, source: str, against: str | None = None) -> str:
     return "\n".join([*head, *body, *tail])
 
 
+def shown(plan: Plan, form: str, *, source: str, against: str | None = None) -> str:
+    """In words of this form; nothing where data alone is wanted."""
+    words = {"text": as_text, "markdown": as_markdown}
+    return words[form](plan, source=source, against=against) if form in words else ""
+
+
 def as_json(plan: Plan) -> dict[str, Any]:
     """Plain data: durations in seconds, times in ISO 8601 with their offset."""
     return {
