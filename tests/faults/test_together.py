@@ -19,6 +19,7 @@ schedules:
   queued: {job: quick, every: 30m, catch_up: all, catch_up_window: 2h, overlap: queue}
 """
 DATABASE_IS_THERE = "SELECT 1 FROM sqlite_master WHERE name = 'workers'"
+AT_WORK = "SELECT DISTINCT worker_id FROM background_jobs WHERE type = 'quick' AND status = 'running'"
 NOW = "2026-03-02T12:00:00Z"
 
 
@@ -29,9 +30,9 @@ def begin_together(project: Project, count: int) -> None:
 
 
 def meet(project: Project, count: int) -> None:
-    """The first jobs end once that many processes are at work."""
+    """The first jobs end once that many processes have a job at work."""
     eventually(lambda: project.database.exists() and project.rows(DATABASE_IS_THERE), "the database")
-    eventually(lambda: len(project.rows("SELECT id FROM workers")) == count, "all to be at work")
+    eventually(lambda: len(project.rows(AT_WORK)) == count, "all to be at work")
     (project.folder / "together").touch()
 
 

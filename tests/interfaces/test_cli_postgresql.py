@@ -24,7 +24,7 @@ from tests.contract.databases import everything
 from tests.contract.postgres import Server, new_database
 from tests.faults.proxy import Proxy
 from tests.faults.shim import make_clock
-from tests.interfaces.cli_project import BASE, DEADLINE, NOW, Project, environment
+from tests.interfaces.cli_project import BASE, BY_HAND, DEADLINE, NOW, Project, environment
 from tests.interfaces.conftest import answered
 from tests.interfaces.test_cli_databases import READING, WRITING, refused
 from tests.interfaces.test_cli_init_doctor import findings
@@ -100,7 +100,8 @@ def test_looking_sets_nothing_up(project: Project) -> None:
 
 def test_plan_apply_run_once(project: Project) -> None:
     """From an empty database to a job that has run; what is in force plans no changes."""
-    assert "Applied as revision 1." in project.good("apply", "--now", NOW).out
+    project.write(BY_HAND)
+    assert "Applied as revision 1." in project.good("apply").out
     assert "No changes." in project.good("plan").out
     assert "stays in force" in project.good("apply").out
     ran = project.good("run-once", "--trigger", "hourly", "-o", "json").json
