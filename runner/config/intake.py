@@ -6,11 +6,11 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from runner.config.payload import WHOLE, check, complete
+from runner.config.payload import WHOLE, check, complete, is_plain
 from runner.config.references import resolve
 from runner.config.suggest import Suggester, did_you_mean
 from runner.domain.errors import NotThereYet, PayloadInvalid, UnknownJobType, UsageError
@@ -47,6 +47,7 @@ class Intake:
     definitions: Definitions
     revision: int
     environ: Mapping[str, str]
+    _policies: dict[str, JobPolicy] = field(default_factory=dict, compare=False, repr=False)  # of who says no other
 
     def job(self, type_name: str, payload: Any, now: datetime, call: Call = NOTHING_SAID) -> NewJob:
         """Raises UnknownJobType, PayloadInvalid, UsageError."""
@@ -59,7 +60,7 @@ class Intake:
             queue=job_type.queue,
             priority=_priority(call.priority, job_type.priority),
             run_at=_moment(call.run_at),
-            policy=_policy(job_type, call),
+            policy=self._policy(job_type, call),
             project_id=_text(call.project_id, "project_id"),
             unique=_key(job_type, filled, unique, now) if unique else None,
             parent_id=call.parent_id,
@@ -78,7 +79,16 @@ class Intake:
             job = self.job(schedule.target, payload, now, call)
         except PayloadInvalid as error:
             raise PayloadInvalid(f"schedule {schedule.name}: {error.message}", error.problems, error.hint) from None
-        return replace(job, schedule_name=schedule.name)
+        return job._replace(schedule_name=schedule.name)
+
+    def _policy(self, job_type: JobType, call: Call) -> JobPolicy:
+        """One for all jobs of a type that bring nothing of their own."""
+        if call.timeout or call.retry or call.traceparent:
+            return _policy(job_type, call)
+        known = self._policies.get(job_type.name)
+        if known is None:
+            known = self._policies[job_type.name] = _policy(job_type, call)
+        return known
 
     def _type(self, name: str) -> JobType:
         known = self.definitions.job_types
@@ -100,6 +110,8 @@ def _policy(job_type: JobType, call: Call) -> JobPolicy:
 def _filled(job_type: JobType, payload: Any) -> dict[str, Any]:
     if not isinstance(payload, Mapping):
         raise PayloadInvalid(f"the payload of {job_type.name} must be an object, not {type(payload).__name__}")
+    if job_type.payload_schema is None and is_plain(payload):
+        return dict(payload)
     # What JSON cannot carry is refused before defaults are copied around it.
     problems = check(None, dict(payload))
     if not problems and job_type.payload_schema is None:

@@ -158,7 +158,7 @@ PAYLOAD_RULES: dict[str, Rule] = {
 
 def _not_json(payload: Any) -> tuple[int, list[Complaint]]:
     """The number of values, and those that JSON or the databases cannot carry: other objects, NaN, NUL, odd keys."""
-    if _is_plain(payload):
+    if is_plain(payload):
         return 1 + len(payload), []
     found: list[Complaint] = []
     size = 0
@@ -178,16 +178,20 @@ def _not_json(payload: Any) -> tuple[int, list[Complaint]]:
     return size, found
 
 
-def _is_plain(payload: Any) -> bool:
+def is_plain(payload: Any) -> bool:
     """Flat, and of what needs no second look, as most payloads are."""
-    return type(payload) is dict and all(
-        _is_plain_text(key) and (value is None or type(value) in (bool, int) or _is_plain_text(value))
-        for key, value in payload.items()
-    )
-
-
-def _is_plain_text(value: Any) -> bool:
-    return type(value) is str and value.isascii() and "\0" not in value
+    if type(payload) is not dict:
+        return False
+    for key, value in payload.items():
+        if not (type(key) is str and key.isascii() and "\0" not in key):
+            return False
+        kind = type(value)
+        if kind is str:
+            if not value.isascii() or "\0" in value:
+                return False
+        elif not (kind is int or kind is bool or value is None):
+            return False
+    return True
 
 
 def _is_key(key: Any) -> bool:

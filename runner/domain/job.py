@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, NamedTuple
@@ -54,12 +54,17 @@ class UniqueKey:
     expires_at: datetime | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class NewJob:
-    """A job as it is handed to the store. `run_at` None means now; `revision` is where its policy came from."""
+NOTHING: Mapping[str, Any] = {}
+
+
+class NewJob(NamedTuple):
+    """A job as it is handed to the store. `run_at` None means now; `revision` is where its policy came from.
+
+    A tuple, as the answer: thousands are enqueued in one call.
+    """
 
     type: str
-    payload: Mapping[str, Any] = field(default_factory=dict)
+    payload: Mapping[str, Any] = NOTHING
     queue: str = DEFAULT_QUEUE
     priority: int = 5
     run_at: datetime | None = None
@@ -73,8 +78,7 @@ class NewJob:
     revision: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Enqueued:
+class Enqueued(NamedTuple):
     """The answer to an enqueue. A duplicate names the job that was there already.
 
     `replayed`: it was made by the same request, which came before with its idempotency key.

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import traceback
-from contextlib import suppress
-from json import encoder
 from types import TracebackType
 
+from runner.domain.compact import encoding
 from runner.domain.outcome import (
     Cancel,
     Cancelled,
@@ -27,10 +25,7 @@ from runner.engine.context import Stop
 LARGEST_RESULT = 1024 * 1024
 LONGEST_ERROR = 16_000
 _NOTHING = Completed(None)
-_encoder = json.JSONEncoder(allow_nan=False, separators=(",", ":"))
-# Made once: an encoder makes it anew for each value, which takes longer than its work. Not every Python has it.
-_make = getattr(encoder, "c_make_encoder", None)
-_chunks = _make and _make(None, _encoder.default, encoder.encode_basestring_ascii, None, ":", ",", False, False, False)
+_encode = encoding(ensure_ascii=True)
 _OURS = ("/runner/engine/",)
 
 
@@ -104,13 +99,6 @@ def _users(trace: TracebackType | None) -> TracebackType | None:
 def storable(text: str) -> str:
     """Text as both databases take it: no NUL, no lone surrogates."""
     return text.encode("utf-8", "replace").decode("utf-8").replace("\x00", "\N{REPLACEMENT CHARACTER}")
-
-
-def _encode(value: object) -> str:
-    if _chunks is not None:
-        with suppress(RecursionError):  # the other says whether it holds itself
-            return "".join(_chunks(value, 0))
-    return _encoder.encode(value)
 
 
 def _replaced(value: object) -> object:

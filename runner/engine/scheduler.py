@@ -108,7 +108,7 @@ class Scheduler:
                 reason = f"schedule {name} was not triggered: {admission.reason} (overlap: {schedule.overlap})"
                 raise Conflict(reason, f"runner jobs show {admission.blocker_id}")
             job = intake.scheduled(schedule, now)
-            return replace(job, waiting_for=WAITING_FOR_OVERLAP if admission.waits else None), admission.cancels
+            return job._replace(waiting_for=WAITING_FOR_OVERLAP if admission.waits else None), admission.cancels
 
         return self.schedules.trigger(name, now, admitted, audit)
 
@@ -152,8 +152,7 @@ class Scheduler:
 
 def job_of(schedule: Schedule, decision: Decision, intake: Intake, now: datetime) -> NewJob:
     """The job of one slot."""
-    return replace(
-        intake.scheduled(schedule, now),
+    return intake.scheduled(schedule, now)._replace(
         scheduled_for=decision.slot,
         run_at=decision.run_at,
         waiting_for=WAITING_FOR_OVERLAP if decision.waits else None,

@@ -7,7 +7,6 @@ same on both but for the insert that may meet a conflict.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
@@ -20,6 +19,7 @@ from sqlalchemy import Connection, Engine, Table, make_url
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import ArgumentError
 
+from runner.domain.compact import encoding
 from runner.domain.errors import UsageError
 from runner.domain.job import Run
 from runner.domain.urls import without_password
@@ -198,8 +198,9 @@ def insert(connection: Connection, table: Table) -> Any:
 INSERTS: Mapping[str, Callable[[Table], Any]] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
 
 
-_JSON = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+_encode = encoding(ensure_ascii=False)
 
 
 def compact_json(value: Any) -> str:
-    return _JSON.encode(value)
+    """A function of its own: the driver wants no closure."""
+    return _encode(value)

@@ -178,7 +178,7 @@ def _claim(wanted: Claim, now: datetime) -> list[Step]:
     """The last gives what was claimed."""
     named = sorted({limit for limit in wanted.lanes.values() if limit is not None})
     values = _of_lanes(wanted.lanes, wanted.schedules) | {
-        "limits": array(wanted.lanes.values()), "free": wanted.free, "token": wanted.token,
+        "limits": array(list(wanted.lanes.values())), "free": wanted.free, "token": wanted.token,
         "worker": wanted.worker_id, "now": now,
     }  # fmt: skip
     step = _CLAIMS[bool(named), wanted.schedules is not None], values
@@ -242,7 +242,7 @@ _URGENCY = attrgetter("priority", "run_at", "id")
 
 
 def _of_lanes(lanes: Lanes, schedules: frozenset[str] | None) -> dict[str, Any]:
-    values = {"queues": array(queue for queue, _ in lanes), "types": array(name for _, name in lanes)}
+    values = {"queues": array([queue for queue, _ in lanes]), "types": array([name for _, name in lanes])}
     return values if schedules is None else values | {"schedules": array(sorted(schedules))}
 
 

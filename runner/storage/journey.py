@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import select
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import cache
 from itertools import count
@@ -158,9 +158,17 @@ def _rows(result: PGresult, driver: psycopg.Connection[Any]) -> Rows:
     return reader.load_rows(0, result.ntuples, tuple)
 
 
-def array(values: Iterable[object]) -> str:
+def array(values: Sequence[object]) -> str:
     """As PostgreSQL writes one. What the driver makes of a list takes several times as long."""
-    return f"{{{','.join([_element(value) for value in values])}}}"
+    kinds = set(map(type, values))
+    if kinds == {str}:
+        together = "\0".join(values)  # type: ignore[arg-type]
+        if together.count("\0") == len(values) - 1:  # which is in no text that the server takes: see `_ready`
+            escaped = together.replace("\\", "\\\\").replace('"', '\\"').replace("\0", '","')
+            return f'{{"{escaped}"}}'
+    elif kinds <= {int, float}:
+        return f"{{{','.join(map(str, values))}}}"
+    return f"{{{','.join(map(_element, values))}}}"
 
 
 def _element(value: object) -> str:
@@ -168,8 +176,5 @@ def _element(value: object) -> str:
         return "NULL"
     if isinstance(value, (int, float)):
         return str(value)
-    text = str(value)
-    if text.isalnum() and text.upper() != "NULL":
-        return text
-    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    escaped = str(value).replace("\\", "\\\\").replace('"', '\\"')
     return f'"{escaped}"'

@@ -33,8 +33,20 @@ def schedule_from(spec: Any) -> Schedule:
     return _adapter(Schedule).validate_python(spec)  # type: ignore[no-any-return]
 
 
-@lru_cache(maxsize=512)
 def policy_text(policy: JobPolicy) -> str:
+    """The same as before for the same policy, at a glance: to compare two takes longer than the rest of a job's row."""
+    known, text = _last_policy[0]
+    if known is not policy:
+        text = _policy_text(policy)
+        _last_policy[0] = policy, text
+    return text
+
+
+_last_policy: list[tuple[JobPolicy | None, str]] = [(None, "")]
+
+
+@lru_cache(maxsize=512)
+def _policy_text(policy: JobPolicy) -> str:
     return to_text(policy)
 
 

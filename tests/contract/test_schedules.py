@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -101,7 +100,7 @@ def test_a_slot_whose_job_was_there_already_says_so(stores: Stores) -> None:
     unique = UniqueKey("nightly", "finished")
     there = stores.jobs.enqueue(make_new_job(unique=unique), NOW)
 
-    stores.schedules.fire("nightly", NOW + TEN, decide(NOW + TEN), lambda one: replace(job_of(one), unique=unique))
+    stores.schedules.fire("nightly", NOW + TEN, decide(NOW + TEN), lambda one: job_of(one)._replace(unique=unique))
 
     (row,) = stores.schedules.history("nightly")
     assert (row.outcome, row.job_id, row.reason) == ("enqueued", there.id, "unique: the job was there already")
