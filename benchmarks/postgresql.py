@@ -202,7 +202,9 @@ def _results(url: str) -> list[tuple[int, int]]:
 
 
 def _finished(url: str, system: System) -> int:
+    """By an index where there is one: to walk through what waits would take the processors from who is measured."""
     with psycopg.connect(url) as connection:
+        connection.execute("SET enable_seqscan = off")
         return int((connection.execute(f"SELECT count(*) FROM {system.finished}").fetchone() or (0,))[0])
 
 

@@ -36,7 +36,7 @@ class System:
 OURS = System(
     "runner",
     "background_jobs",
-    "background_jobs WHERE status = 'completed'",
+    "background_jobs WHERE status = 'completed' AND completed_at IS NOT NULL",
     wrong="NOT (attempt = 1 AND run_number = 1 AND length(claim_token) = 32 "
     "AND coalesce(result ->> 'n', result #>> '{}') = payload ->> 'n' "
     "AND created_at <= started_at AND started_at <= completed_at)",
@@ -47,7 +47,7 @@ OURS = System(
 BARE = System(
     "bare",
     "background_jobs",
-    "background_jobs WHERE status = 'completed'",
+    "background_jobs WHERE status = 'completed' AND completed_at IS NOT NULL",
     settings="psycopg 3.3, prepared statements on our table, each its own transaction in one round trip",
 )
 PEERS = {

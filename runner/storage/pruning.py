@@ -50,6 +50,8 @@ class PruneStore:
         """Jobs that ended before that time, the oldest first, and what is left of their parts."""
         with self._database.write(durable=False) as connection:
             ids = list(connection.execute(_finished(before, batch)).scalars())
+            if not ids:
+                return 0
             for table, _ in PARTS:
                 connection.execute(delete(table).where(table.c.job_id.in_(ids)))
             connection.execute(delete(JOBS).where(JOBS.c.id.in_(ids)))
