@@ -27,7 +27,7 @@ def echo(ctx, payload):
     ctx.output("page", "text/plain", "shown")
     return payload
 """
-SECONDS, LONGEST = 35, 80
+EXAMPLES, LONGEST = 4, 300  # of each operation: so many, not for so long, which would be others on each machine
 LINE = 1000  # characters of it that are shown
 CONFIG = Path(__file__).with_name("schemathesis.toml")
 
@@ -52,8 +52,8 @@ def test_the_server_is_as_its_document_says(service: Service, tmp_path: Path) ->
     eventually(lambda: len([one for one in service.lines() if one["event"] == "job completed"]) == 3, "three jobs")
     command = [
         sys.executable, "-m", "schemathesis.cli", "--config-file", str(CONFIG), "run", f"{url}/api/openapi.json",
-        "--header", f"Authorization: Bearer {key}", "--seed", "20261122", "--max-time", str(SECONDS),
-        "--max-examples", "20", "--request-timeout", "15", "--continue-on-failure",
+        "--header", f"Authorization: Bearer {key}", "--seed", "20261122", "--max-examples", str(EXAMPLES),
+        "--request-timeout", "15", "--continue-on-failure", "--suppress-health-check", "filter_too_much",
     ]  # fmt: skip
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=LONGEST, check=False)
     told = "\n".join(line[:LINE] for line in done.stdout.splitlines()[-200:])
