@@ -31,7 +31,9 @@ SERVER = (
 )  # fmt: skip
 ONE_BY_ONE, BULK = 1_000, 20_000
 PICKUPS, WARM_UP, PAUSE = 200, 20, 0.02
-IDLE, SETTLING = 20.0, 5.0  # seconds that are looked at, and before
+# Seconds that are looked at, and before: what an idle connection has done is told up to ten seconds late by the server.
+IDLE, SETTLING = 20.0, 15.0
+LONGER = 5  # times as many jobs of a deep table
 STARTED = 1.0  # seconds that a worker has to be up, after the first has come to the gate
 DEEP = ("pgqueuer",)  # who drains a deep table beside ours
 
@@ -92,7 +94,7 @@ def deep(bench: Bench) -> None:
     for depth in bench.depths:
         for name, system in bench.systems.items():
             if name == OURS.name or name in DEEP:
-                bench.add(f"deep {depth}", name, drained(bench, system, "async", 1, depth))
+                bench.add(f"deep {depth}", name, drained(bench, system, "async", 1, depth, bench.jobs * LONGER))
 
 
 def pickup(bench: Bench) -> None:
@@ -127,27 +129,28 @@ MEASURES: dict[str, Callable[[Bench], None]] = {
 }  # fmt: skip
 
 
-def drained(bench: Bench, system: System, kind: str, processes: int, depth: int) -> float:
-    """Jobs a second of which `bench.jobs` are done, with `depth` waiting at the start."""
+def drained(bench: Bench, system: System, kind: str, processes: int, depth: int, jobs: int | None = None) -> float:
+    """Jobs a second, of `jobs` that are done, with `depth` waiting at the start; else of `bench.jobs`."""
+    jobs = min(jobs or bench.jobs, depth)
     with bench.database(system, depth) as url, ExitStack() as stack:
         if system is BARE:
-            return bench.rate(system, "pairs", url, bench.jobs)
+            return bench.rate(system, "pairs", url, jobs)
+        _warm(url, system, jobs)
         with psycopg.connect(url) as gate:
             gate.execute(f"LOCK TABLE {system.table} IN EXCLUSIVE MODE")
             workers = [stack.enter_context(bench.worker(system, url, kind, system.places)) for _ in range(processes)]
             _until(lambda: _waiting(url) >= processes, workers, 0.05)
             time.sleep(STARTED)
             began = _moment(gate, "SELECT clock_timestamp()")
-        _until(lambda: _finished(url, system) >= bench.jobs, workers, 0.1)
+        _until(lambda: _finished(url, system) >= jobs, workers, 0.1)
         seen = [n for worker in workers for n, _ in worker.end()]
         with psycopg.connect(url) as connection:
             ended = _moment(
                 connection,
-                f"SELECT pg_xact_commit_timestamp(xmin) FROM {system.finished} "
-                f"ORDER BY 1 OFFSET {bench.jobs - 1} LIMIT 1",
+                f"SELECT pg_xact_commit_timestamp(xmin) FROM {system.finished} ORDER BY 1 OFFSET {jobs - 1} LIMIT 1",
             )
-        _expect(url, system, done=bench.jobs if depth == bench.jobs else None, seen=seen)
-        return bench.jobs / (ended - began).total_seconds()
+        _expect(url, system, done=jobs if depth == jobs else None, seen=seen)
+        return jobs / (ended - began).total_seconds()
 
 
 def pickups(bench: Bench, system: System) -> list[float]:
@@ -206,6 +209,15 @@ def _finished(url: str, system: System) -> int:
     with psycopg.connect(url) as connection:
         connection.execute("SET enable_seqscan = off")
         return int((connection.execute(f"SELECT count(*) FROM {system.finished}").fetchone() or (0,))[0])
+
+
+def _warm(url: str, system: System, jobs: int) -> None:
+    """Rows that will be drained, in the server's memory: a small copy is there when it is made, a large one is not."""
+    with psycopg.connect(url) as connection:
+        connection.execute("SET enable_seqscan = off")
+        connection.execute(
+            f"SELECT max(length(one::text)) FROM (SELECT * FROM {system.table} ORDER BY id LIMIT {jobs}) one"
+        )
 
 
 def _waiting(url: str) -> int:
